@@ -1,0 +1,59 @@
+"""Gather-GEMM-scatter in plain torch, tap by tap."""
+
+import torch
+from torch import Tensor
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype sums are kept in: float64 for float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def conv(
+    features: Tensor,  # [N, C]
+    weight: Tensor,  # [K, C / G, D]
+    bias: Tensor | None,  # [D]
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    segments: Tensor,  # [K + 1] int64
+    num_out: int,
+    groups: int,
+) -> Tensor:  # [M, D]
+    """Return `y[o] = bias + sum over pairs (i, o) of tap t of x[i] W[t]`, group by group."""
+    wide = accumulator(features.dtype)
+    x, w = features.to(wide), weight.to(wide)
+    taps, per_group, width = w.shape
+    y = torch.zeros(num_out, width, dtype=wide, device=features.device)
+    bounds = segments.tolist()
+    for t in range(taps):
+        pairs = slice(bounds[t], bounds[t + 1])
+        gathered = x[in_rows[pairs].long()].reshape(-1, groups, per_group)
+        by_group = w[t].reshape(per_group, groups, width // groups)
+        product = torch.einsum("pgc,cgd->pgd", gathered, by_group).reshape(-1, width)
+        y.index_add_(0, out_rows[pairs].long(), product)
+    if bias is not None:
+        y += bias.to(wide)
+    return y.to(features.dtype)
+
+
+def conv_grad_weight(
+    features: Tensor,  # [N, C]
+    grad: Tensor,  # [M, D]
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    segments: Tensor,  # [K + 1] int64
+    groups: int,
+) -> Tensor:  # [K, C / G, D]
+    """Return `dW[t] = sum over pairs (i, o) of tap t of x[i]^T g[o]`, group by group."""
+    wide = accumulator(features.dtype)
+    x, g = features.to(wide), grad.to(wide)
+    taps = segments.shape[0] - 1
+    per_group, width = x.shape[1] // groups, g.shape[1]
+    out = torch.zeros(taps, per_group, width, dtype=wide, device=features.device)
+    bounds = segments.tolist()
+    for t in range(taps):
+        pairs = slice(bounds[t], bounds[t + 1])
+        left = x[in_rows[pairs].long()].reshape(-1, groups, per_group)
+        right = g[out_rows[pairs].long()].reshape(-1, groups, width // groups)
+        out[t] = torch.einsum("pgc,pgd->cgd", left, right).reshape(per_group, width)
+    return out.to(features.dtype)

@@ -1,0 +1,33 @@
+"""Maximum over pairs in plain torch."""
+
+import torch
+from torch import Tensor
+
+
+def pool_max(
+    features: Tensor,  # [N, C]
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    num_out: int,
+) -> tuple[Tensor, Tensor]:  # [M, C], [M, C] int32
+    """Return the maximum over the inputs of each output row, and the row that gave it.
+
+    It starts at minus infinity. Ties go to the lowest input row; NaN wins over every number, as in
+    torch. Rows without input give 0 and winner -1.
+    """
+    n, channels = features.shape
+    device = features.device
+    shape = (num_out, channels)
+    target = out_rows.long()[:, None].expand(-1, channels)
+    values = features[in_rows.long()]
+    # two passes: the maximum, then the lowest row that attains it
+    best = torch.full(shape, -torch.inf, dtype=features.dtype, device=device)
+    best = best.scatter_reduce(0, target, values, "amax")
+    attains = (values == best[out_rows.long()]) | values.isnan()
+    rows = torch.where(attains, in_rows.long()[:, None], n)
+    winner = torch.full(shape, n, dtype=torch.int64, device=device)
+    winner = winner.scatter_reduce(0, target, rows, "amin")
+    found = winner < n
+    # read the winner back: scatter_reduce promises no NaN rule
+    padded = torch.cat([features, torch.zeros(1, channels, dtype=features.dtype, device=device)])
+    return padded.gather(0, winner), torch.where(found, winner, -1).to(torch.int32)
