@@ -1,4 +1,4 @@
-"""The integers of a convolution: kernel size, stride, padding, dilation, and the tap offsets they give."""
+"""The integers of a convolution: kernel size, stride, padding, dilation, tap offsets."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def triple(name: str, value: int | Sequence[int], *, least: int) -> Triple:
 class Geometry:
     """Which input site each tap of each output site reads.
 
-    Tap (ix, iy, iz) of output site o reads input site `o * stride - padding + (ix, iy, iz) * dilation`,
-    as `torch.nn.Conv3d` does. Taps are numbered x-major: `t = (ix * ky + iy) * kz + iz`. A transposed
+    Tap i = (ix, iy, iz) of output site o reads input site `o * stride - padding + i * dilation`, as
+    `torch.nn.Conv3d` does. Taps are numbered x-major: `t = (ix * ky + iy) * kz + iz`. A transposed
     convolution has the same geometry with the roles of input and output exchanged.
 
     Attributes:
@@ -76,7 +76,7 @@ class Geometry:
             kernel_size: taps per axis, >= 1.
             stride: voxels, >= 1.
             padding: voxels, >= 0, or `"valid"` (none), or `"same"` (stride 1 only:
-                `dilation * (kernel_size - 1) // 2` on the left, as torch does for even kernels too).
+                `dilation * (kernel_size - 1) // 2` on the left, as torch does for even kernels).
             dilation: voxels, >= 1.
 
         Returns:

@@ -11,17 +11,8 @@ INT32 = torch.iinfo(torch.int32)
 def site_index(
     coords: Tensor,  # [N, 4] int32
 ) -> Tensor:
-    """Return the rows of `coords` in lexicographic order, equal coordinates in row order.
-
-    The compiled backend returns a hash table here; callers treat either as opaque.
-
-    Returns:
-        int64 [N].
-    """
-    order = torch.arange(coords.shape[0], device=coords.device)
-    for column in (3, 2, 1, 0):
-        order = order[torch.sort(coords[order, column], stable=True).indices]
-    return order
+    """Return an empty int64 [0]: the reference looks up without a table."""
+    return torch.zeros(0, dtype=torch.int64, device=coords.device)
 
 
 def lookup(
@@ -29,7 +20,7 @@ def lookup(
     table: Tensor,  # opaque
     queries: Tensor,  # [Q, 4] int32
 ) -> Tensor:
-    """Return the row of each query among `coords`: int32 [Q], -1 where absent, the lowest if many."""
+    """Return the (lowest) row of each query among `coords`, -1 where absent: int32 [Q]."""
     del table
     n = coords.shape[0]
     both = torch.cat([coords, queries])
@@ -73,7 +64,7 @@ def output_coords(
     """Return the active output sites in lexicographic order, int32 [U, 4].
 
     Not transposed: `{o : o * stride + offset = q}` over active q and taps. Transposed:
-    `{o * stride + offset}` over active o and taps. Sites outside `lower <= site < upper` are left out.
+    `{o * stride + offset}` over active o and taps. Only `lower <= site < upper` is kept.
 
     Raises:
         ValueError: a site does not fit int32.

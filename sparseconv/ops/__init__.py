@@ -1,0 +1,1 @@
+"""What torch must know about each primitive: schema, fake, autograd, autocast, one file each."""

@@ -1,0 +1,86 @@
+"""Register one primitive with torch: the reference everywhere, the compiled kernel on the CPU."""
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sparseconv._errors import complain
+from sparseconv.backends import native_available
+
+LIBRARY = torch.library.Library("sparseconv", "DEF")
+BACKENDS = ("auto", "reference")
+
+_chosen = os.environ.get("SPARSECONV_BACKEND", "auto")
+if _chosen not in BACKENDS:
+    raise ValueError(
+        complain("SPARSECONV_BACKEND", f"one of {', '.join(BACKENDS)}", repr(_chosen))
+    )
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Run the enclosed calls on one backend.
+
+    Args:
+        name: `"reference"` (plain torch, slow, the specification) or `"auto"` (the compiled
+            kernels where the device has them, else the reference).
+
+    Raises:
+        ValueError: no such backend.
+    """
+    global _chosen
+    if name not in BACKENDS:
+        raise ValueError(complain("name", f"one of {', '.join(BACKENDS)}", repr(name)))
+    before, _chosen = _chosen, name
+    try:
+        yield
+    finally:
+        _chosen = before
+
+
+def define(
+    schema: str,
+    *,
+    reference: Callable,
+    compiled: Callable | None,
+    fake: Callable,
+    setup: Callable | None = None,
+    backward: Callable | None = None,
+) -> Callable:
+    """Define `sparseconv::<schema>` and return its callable overload.
+
+    Args:
+        schema: torch schema, such as `"lookup(Tensor coords, ...) -> Tensor"`.
+        reference: plain torch implementation, for every device without a kernel of its own.
+        compiled: the kernel for CPU tensors; None where the compiled module is missing.
+        fake: shapes and dtypes of the results.
+        setup: saves what `backward` needs.
+        backward: gradients, made of registered ops so that they can be differentiated again.
+
+    Returns:
+        The op's default overload.
+    """
+    name = schema[: schema.index("(")]
+    qualified = f"sparseconv::{name}"
+    LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
+    if compiled is not None:
+
+        def on_cpu(*args):
+            return (reference if _chosen == "reference" else compiled)(*args)
+
+        LIBRARY.impl(name, on_cpu, "CPU")
+    torch.library.register_fake(qualified, fake, lib=LIBRARY)
+    if backward is not None:
+        torch.library.register_autograd(qualified, backward, setup_context=setup, lib=LIBRARY)
+    return getattr(torch.ops.sparseconv, name).default
+
+
+def compiled(module: str, name: str) -> Callable | None:
+    """Return function `name` of `backends/cpu/<module>.py`, None where nothing was compiled."""
+    if not native_available():
+        return None
+    return getattr(importlib.import_module(f"sparseconv.backends.cpu.{module}"), name)

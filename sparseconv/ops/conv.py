@@ -1,0 +1,170 @@
+"""What: gather-GEMM-scatter over a rulebook, and its weight gradient."""
+
+import torch
+from torch import Tensor
+
+from sparseconv.backends.reference import conv as reference
+from sparseconv.ops._checks import check_conv, check_features, check_pairs, check_same_dtype
+from sparseconv.ops._registry import compiled, define
+
+
+def transpose_weight(
+    weight: Tensor,  # [K, C / G, D]
+    groups: int,
+) -> Tensor:  # [K, D / G, C]
+    """Exchange input and output channels within each group."""
+    if groups == 1:
+        return weight.transpose(1, 2)
+    taps, per_group, width = weight.shape
+    by_group = weight.reshape(taps, per_group, groups, width // groups)
+    return by_group.permute(0, 3, 2, 1).reshape(taps, width // groups, groups * per_group)
+
+
+def _fake_conv(features, weight, bias, in_rows, out_rows, segments, num_out, groups):
+    return features.new_empty(num_out, weight.shape[2])
+
+
+def _setup_conv(ctx, inputs, output):
+    features, weight, bias, in_rows, out_rows, segments, _, groups = inputs
+    ctx.save_for_backward(features, weight, in_rows, out_rows, segments)
+    ctx.groups, ctx.has_bias = groups, bias is not None
+
+
+def _conv_backward(ctx, grad):
+    features, weight, in_rows, out_rows, segments = ctx.saved_tensors
+    need_features, need_weight, need_bias = ctx.needs_input_grad[:3]
+    grad_features = grad_weight = grad_bias = None
+    if need_features:
+        swapped = transpose_weight(weight, ctx.groups)
+        grad_features = _conv(
+            grad, swapped, None, out_rows, in_rows, segments, features.shape[0], ctx.groups
+        )
+    if need_weight:
+        grad_weight = _conv_grad_weight(features, grad, in_rows, out_rows, segments, ctx.groups)
+    if ctx.has_bias and need_bias:
+        grad_bias = grad.sum(0)
+    return grad_features, grad_weight, grad_bias, None, None, None, None, None
+
+
+def _fake_conv_grad_weight(features, grad, in_rows, out_rows, segments, groups):
+    return features.new_empty(
+        segments.shape[0] - 1, features.shape[1] // groups, grad.shape[1]
+    )
+
+
+def _setup_conv_grad_weight(ctx, inputs, output):
+    *tensors, ctx.groups = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _conv_grad_weight_backward(ctx, grad_weight):
+    features, grad, in_rows, out_rows, segments = ctx.saved_tensors
+    need_features, need_grad = ctx.needs_input_grad[:2]
+    to_features = to_grad = None
+    if need_features:
+        swapped = transpose_weight(grad_weight, ctx.groups)
+        to_features = _conv(
+            grad, swapped, None, out_rows, in_rows, segments, features.shape[0], ctx.groups
+        )
+    if need_grad:
+        to_grad = _conv(
+            features, grad_weight, None, in_rows, out_rows, segments, grad.shape[0], ctx.groups
+        )
+    return to_features, to_grad, None, None, None, None
+
+
+_conv = define(
+    "conv(Tensor features, Tensor weight, Tensor? bias, Tensor in_rows, Tensor out_rows, "
+    "Tensor segments, SymInt num_out, int groups) -> Tensor",
+    reference=reference.conv,
+    compiled=compiled("conv", "conv"),
+    fake=_fake_conv,
+    setup=_setup_conv,
+    backward=_conv_backward,
+)
+_conv_grad_weight = define(
+    "conv_grad_weight(Tensor features, Tensor grad, Tensor in_rows, Tensor out_rows, "
+    "Tensor segments, int groups) -> Tensor",
+    reference=reference.conv_grad_weight,
+    compiled=compiled("conv", "conv_grad_weight"),
+    fake=_fake_conv_grad_weight,
+    setup=_setup_conv_grad_weight,
+    backward=_conv_grad_weight_backward,
+)
+
+
+def conv(
+    features: Tensor,  # [N, C]
+    weight: Tensor,  # [K, C / G, D]
+    bias: Tensor | None,  # [D]
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    segments: Tensor,  # [K + 1] int64
+    num_out: int,
+    groups: int = 1,
+) -> Tensor:  # [M, D]
+    """Convolve over the pairs of a rulebook.
+
+    `y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t]`; output group g reads input
+    group g. Under autocast the floating inputs are cast to its dtype. 16-bit storage accumulates
+    in float32. Differentiable twice.
+
+    Args:
+        features: float [N, C].
+        weight: same dtype, [K, C / G, D].
+        bias: same dtype, [D], or None.
+        in_rows: int32 [P].
+        out_rows: int32 [P].
+        segments: int64 [K + 1], the pairs of tap t being `segments[t]:segments[t + 1]`.
+        num_out: output rows M.
+        groups: G.
+
+    Returns:
+        float [M, D].
+
+    Raises:
+        TypeError: dtypes or devices differ.
+        ValueError: channels, groups or taps do not fit each other.
+
+    Source:
+        Graham, Engelcke, van der Maaten, "3D Semantic Segmentation with Submanifold Sparse
+        Convolutional Networks", arXiv:1711.10275, section 3.
+    """
+    device = features.device.type
+    if torch.is_autocast_enabled(device) and features.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+        features, weight = features.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    check_conv(features, weight, bias, segments, groups)
+    check_pairs(in_rows, out_rows)
+    return _conv(features, weight, bias, in_rows, out_rows, segments, num_out, groups)
+
+
+def conv_grad_weight(
+    features: Tensor,  # [N, C]
+    grad: Tensor,  # [M, D]
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    segments: Tensor,  # [K + 1] int64
+    groups: int = 1,
+) -> Tensor:  # [K, C / G, D]
+    """Sum the outer products of paired rows, tap by tap: `dW[t] = sum x[i]^T g[o]`.
+
+    Args:
+        features: float [N, C].
+        grad: same dtype, [M, D].
+        in_rows: int32 [P].
+        out_rows: int32 [P].
+        segments: int64 [K + 1].
+        groups: G, a divisor of C and D.
+
+    Returns:
+        float [K, C / G, D].
+
+    Raises:
+        TypeError: dtypes or devices differ.
+    """
+    check_features("features", features)
+    check_same_dtype("grad", grad, features)
+    check_pairs(in_rows, out_rows)
+    return _conv_grad_weight(features, grad, in_rows, out_rows, segments, groups)
