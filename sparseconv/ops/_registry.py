@@ -15,9 +15,7 @@ BACKENDS = ("auto", "reference")
 
 _chosen = os.environ.get("SPARSECONV_BACKEND", "auto")
 if _chosen not in BACKENDS:
-    raise ValueError(
-        complain("SPARSECONV_BACKEND", f"one of {', '.join(BACKENDS)}", repr(_chosen))
-    )
+    raise ValueError(complain("SPARSECONV_BACKEND", f"one of {', '.join(BACKENDS)}", repr(_chosen)))
 
 
 @contextmanager

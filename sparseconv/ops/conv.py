@@ -47,9 +47,7 @@ def _conv_backward(ctx, grad):
 
 
 def _fake_conv_grad_weight(features, grad, in_rows, out_rows, segments, groups):
-    return features.new_empty(
-        segments.shape[0] - 1, features.shape[1] // groups, grad.shape[1]
-    )
+    return features.new_empty(segments.shape[0] - 1, features.shape[1] // groups, grad.shape[1])
 
 
 def _setup_conv_grad_weight(ctx, inputs, output):

@@ -1,0 +1,1 @@
+"""Where the features live: sparse tensors, their topology, and rulebooks."""

@@ -1,0 +1,119 @@
+"""The rulebook (kernel map): which input row each tap of each output row reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparseconv._errors import complain
+
+
+@dataclass(frozen=True, eq=False)
+class Rulebook:
+    """Pairs of input and output rows, grouped by tap.
+
+    A plain struct of tensors: save it with `torch.save`, count it with `len`, share it between
+    layers of one kernel geometry. Pairs of tap t are `segments[t]:segments[t + 1]`. Built ones
+    are sorted by (tap, output row); hand-made ones may hold pairs in any order.
+
+    Attributes:
+        in_rows: int32 [P].
+        out_rows: int32 [P].
+        segments: int64 [K + 1], non-decreasing, from 0 to P.
+    """
+
+    in_rows: Tensor  # [P] int32
+    out_rows: Tensor  # [P] int32
+    segments: Tensor  # [K + 1] int64
+
+    def __len__(self) -> int:
+        """Return the number of pairs P."""
+        return self.in_rows.shape[0]
+
+    @property
+    def taps(self) -> int:
+        """Number of taps K."""
+        return self.segments.shape[0] - 1
+
+    @property
+    def reversed(self) -> Rulebook:
+        """The rulebook of the transposed convolution: the same tensors, names exchanged."""
+        return Rulebook(self.out_rows, self.in_rows, self.segments)
+
+    @property
+    def tap_of_pair(self) -> Tensor:
+        """Tap of each pair, int64 [P]."""
+        pairs = torch.arange(self.in_rows.shape[0], device=self.in_rows.device)
+        return torch.bucketize(pairs, self.segments[1:], right=True)
+
+    def table(
+        self,
+        num_out: int,
+    ) -> Tensor:  # [M, K] int32
+        """Spread the pairs to one row per output site.
+
+        Args:
+            num_out: output rows M.
+
+        Returns:
+            int32 [M, K], the input row of each tap, -1 where absent.
+        """
+        table = self.in_rows.new_full((num_out, self.taps), -1)
+        table[self.out_rows.long(), self.tap_of_pair] = self.in_rows
+        return table
+
+    def validate(
+        self,
+        num_in: int,
+        num_out: int,
+    ) -> Rulebook:
+        """Check a hand-made or loaded rulebook against the tensors it is meant for.
+
+        Args:
+            num_in: input rows N.
+            num_out: output rows M.
+
+        Returns:
+            The rulebook itself.
+
+        Raises:
+            TypeError: wrong dtypes.
+            ValueError: segments do not cover the pairs, or a row is out of range.
+        """
+        for name, limit in (("in_rows", num_in), ("out_rows", num_out)):
+            rows = getattr(self, name)
+            if rows.dtype != torch.int32 or rows.dim() != 1:
+                raise TypeError(complain(name, "int32 [P]", f"{rows.dtype} {list(rows.shape)}"))
+            if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= limit):
+                raise ValueError(
+                    complain(
+                        name,
+                        f"rows in 0..{limit - 1}",
+                        f"{int(rows.min())}..{int(rows.max())}",
+                        "use a rulebook built from the sites of this tensor",
+                    )
+                )
+        ends = self.segments
+        if (
+            ends.dtype != torch.int64
+            or ends.dim() != 1
+            or len(self.in_rows) != len(self.out_rows)
+            or not len(ends)
+            or int(ends[0]) != 0
+            or int(ends[-1]) != len(self)
+            or bool((ends[1:] < ends[:-1]).any())
+        ):
+            raise ValueError(
+                complain("segments", f"int64, non-decreasing from 0 to {len(self)}", str(ends))
+            )
+        return self
+
+    def apply(self, change: Callable[[Tensor], Tensor]) -> Rulebook:
+        """Return a rulebook of changed tensors, such as `apply(lambda t: t.cuda())`."""
+        return Rulebook(change(self.in_rows), change(self.out_rows), change(self.segments))
+
+    def __repr__(self) -> str:
+        return f"Rulebook(pairs={self.in_rows.shape[0]}, taps={self.taps})"

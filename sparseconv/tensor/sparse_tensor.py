@@ -1,0 +1,401 @@
+"""The sparse tensor: features at the active sites of a batch of scans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sparseconv._errors import complain
+from sparseconv.geometry import Triple, triple
+from sparseconv.ops._checks import FLOATS, describe
+from sparseconv.ops.aggregate import aggregate
+from sparseconv.ops.coords import lookup, unique_coords
+from sparseconv.tensor.topology import ROOT, Level, Topology
+
+DUPLICATES = ("error", "sum", "mean", "first")
+
+
+class SparseTensor:
+    """Features at the active sites of a batch of scans.
+
+    A value: nothing about it changes; `replace` gives a new one with other features. Rows keep the
+    caller's order. Sites that layers create come in lexicographic order (batch, x, y, z). Indices
+    and rulebooks are kept in the topology that all tensors derived from one another share.
+
+    Args:
+        coords: int32 [N, 4]: batch, x, y, z in voxels; negative ones are legal where
+            `spatial_shape` is None. int64 is accepted when every number fits int32.
+        features: float64, float32, bfloat16 or float16 [N, C], on the device of `coords`.
+        spatial_shape: extent (X, Y, Z) of the lattice in voxels, or None where unbounded.
+        batch_size: scans in the batch, empty ones included; None for the largest batch column + 1.
+        stride: voxels of the finest lattice per voxel of this one.
+        duplicates: what to do with sites that occur more than once: `"error"`, or keep one row of
+            `"sum"`, `"mean"` or `"first"`; the rows then come in lexicographic order.
+
+    Raises:
+        TypeError: a dtype is not accepted.
+        ValueError: shapes do not fit, a coordinate is out of range, or a site occurs twice.
+
+    Example:
+        >>> import torch
+        >>> coords = torch.tensor([[0, 1, 2, 3], [0, -1, 2, 3]], dtype=torch.int32)
+        >>> SparseTensor(coords, torch.ones(2, 4))
+        SparseTensor(sites=2, channels=4, float32, batch_size=1, stride=(1, 1, 1), cpu)
+    """
+
+    __slots__ = ("__weakref__", "features", "level", "topology")
+
+    features: Tensor
+    topology: Topology
+    level: str
+
+    def __init__(
+        self,
+        coords: Tensor,  # [N, 4] int32
+        features: Tensor,  # [N, C]
+        spatial_shape: int | Sequence[int] | None = None,
+        batch_size: int | None = None,
+        *,
+        stride: int | Sequence[int] = 1,
+        duplicates: str = "error",
+    ) -> None:
+        coords, features = _check_tensors(coords, features)
+        shape = None if spatial_shape is None else triple("spatial_shape", spatial_shape, least=0)
+        step = triple("stride", stride, least=1)
+        if duplicates not in DUPLICATES:
+            raise ValueError(
+                complain("duplicates", f"one of {', '.join(DUPLICATES)}", repr(duplicates))
+            )
+        if torch.compiler.is_compiling():
+            # values cannot be looked at while a graph is traced
+            if batch_size is None:
+                raise ValueError(
+                    complain("batch_size", "an int inside a compiled function", "None")
+                )
+            coords = coords.to(torch.int32)
+        else:
+            coords, batch_size = _check_values(coords, shape, batch_size)
+            coords, features = _deduplicate(coords, features, duplicates)
+        level = Level(coords, step, shape, batch_size)
+        _fill(self, features, Topology.of(level), ROOT)
+
+    @classmethod
+    def at(cls, topology: Topology, level: str, features: Tensor) -> SparseTensor:
+        """Return a tensor at a level of an existing topology.
+
+        Args:
+            topology: holds the level.
+            level: name of the level.
+            features: float [N, C], one row per site of the level.
+
+        Returns:
+            The tensor; nothing is copied.
+        """
+        return _fill(object.__new__(cls), features, topology, level)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(
+            complain(
+                f"SparseTensor.{name}",
+                "no assignment: a sparse tensor is a value",
+                "an assignment",
+                "use x.replace(features=...)",
+            )
+        )
+
+    @property
+    def coords(self) -> Tensor:
+        """Active sites, int32 [N, 4]: batch, x, y, z in voxels of this lattice."""
+        return self.topology.levels[self.level].coords
+
+    @property
+    def stride(self) -> Triple:
+        """Voxels of the finest lattice per voxel of this one."""
+        return self.topology.levels[self.level].stride
+
+    @property
+    def spatial_shape(self) -> Triple | None:
+        """Extent of the lattice in voxels, None where unbounded."""
+        return self.topology.levels[self.level].spatial_shape
+
+    @property
+    def batch_size(self) -> int:
+        """Scans in the batch, empty ones included."""
+        return self.topology.levels[self.level].batch_size
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the features."""
+        return self.features.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the features."""
+        return self.features.dtype
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+        return self.features.shape[1]
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients are wanted for the features."""
+        return self.features.requires_grad
+
+    def __len__(self) -> int:
+        """Return the number of active sites N."""
+        return self.features.shape[0]
+
+    def replace(
+        self,
+        *,
+        features: Tensor,  # [N, D]
+    ) -> SparseTensor:
+        """Return a tensor with other features at the same sites.
+
+        Args:
+            features: any tensor with one row per site.
+
+        Returns:
+            A tensor that shares this one's topology.
+
+        Raises:
+            ValueError: the number of rows differs.
+        """
+        if features.dim() != 2 or features.shape[0] != self.features.shape[0]:
+            raise ValueError(
+                complain(
+                    "features",
+                    f"[{self.features.shape[0]}, C], a row per active site",
+                    describe(features),
+                    "to change the sites make a new SparseTensor, or use sc.nn.Pruning",
+                )
+            )
+        return SparseTensor.at(self.topology, self.level, features)
+
+    def shares_sites(self, other: SparseTensor) -> bool:
+        """Return whether both tensors are known to have the same sites in the same order."""
+        return self.topology is other.topology and self.level == other.level
+
+    def lookup(
+        self,
+        coords: Tensor,  # [Q, 4]
+    ) -> Tensor:  # [Q] int64
+        """Find the row of each site.
+
+        Args:
+            coords: int32 or int64 [Q, 4]: batch, x, y, z in voxels of this lattice.
+
+        Returns:
+            int64 [Q], -1 where the site is not active.
+
+        Raises:
+            TypeError, ValueError: `coords` is not integer [Q, 4].
+        """
+        _check_coords(coords)
+        wide = coords.to(torch.int64)
+        low, high = torch.iinfo(torch.int32).min, torch.iinfo(torch.int32).max
+        inside = ((wide >= low) & (wide <= high)).all(1)
+        queries = torch.where(inside[:, None], wide, 0).to(torch.int32)
+        rows = lookup(self.coords, self.topology.table(self.level), queries).to(torch.int64)
+        return torch.where(inside, rows, -1)
+
+    def to(self, *args, **kwargs) -> SparseTensor:
+        """Move or cast as `torch.Tensor.to` does: the features; coordinates only change device.
+
+        Rulebooks and indices move along; nothing is built again.
+        """
+        features = self.features.to(*args, **kwargs)
+        if features.device == self.coords.device:
+            return SparseTensor.at(self.topology, self.level, features)
+        target, non_blocking = features.device, kwargs.get("non_blocking", False)
+        moved = self.topology.apply(lambda tensor: tensor.to(target, non_blocking=non_blocking))
+        # a table belongs to the backend of its device
+        moved.tables.clear()
+        return SparseTensor.at(moved, self.level, features)
+
+    def cpu(self) -> SparseTensor:
+        """Return the tensor on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: int | str | torch.device = "cuda") -> SparseTensor:
+        """Return the tensor on a GPU."""
+        return self.to(device)
+
+    def detach(self) -> SparseTensor:
+        """Return the tensor without its gradient history."""
+        return self.replace(features=self.features.detach())
+
+    def __add__(self, other: SparseTensor) -> SparseTensor:
+        """Add site by site: same sites row by row, else over the union of the sites."""
+        from sparseconv.tensor.union import add
+
+        return add(self, other) if isinstance(other, SparseTensor) else NotImplemented
+
+    def dense(
+        self,
+        spatial_shape: int | Sequence[int] | None = None,
+        origin: int | Sequence[int] = 0,
+    ) -> Tensor:  # [B, C, X, Y, Z]
+        """Return the tensor on a full grid; see `sparseconv.tensor.dense.to_dense`."""
+        from sparseconv.tensor.dense import to_dense
+
+        return to_dense(self, spatial_shape, origin)
+
+    def unbatch(self) -> list[SparseTensor]:
+        """Return one tensor per scan; see `sparseconv.tensor.batch.unbatch`."""
+        from sparseconv.tensor.batch import unbatch
+
+        return unbatch(self)
+
+    def __reduce__(self):
+        return _restore, (self.features, self.topology, self.level)
+
+    def __repr__(self) -> str:
+        shape = self.spatial_shape
+        extent = "" if shape is None else f", spatial_shape={shape}"
+        return (
+            f"SparseTensor(sites={self.features.shape[0]}, channels={self.features.shape[1]}, "
+            f"{str(self.dtype).removeprefix('torch.')}, batch_size={self.batch_size}, "
+            f"stride={self.stride}{extent}, {self.device})"
+        )
+
+
+def _fill(tensor: SparseTensor, features: Tensor, topology: Topology, level: str) -> SparseTensor:
+    object.__setattr__(tensor, "features", features)
+    object.__setattr__(tensor, "topology", topology)
+    object.__setattr__(tensor, "level", level)
+    return tensor
+
+
+def _restore(features: Tensor, topology: Topology, level: str) -> SparseTensor:
+    return SparseTensor.at(topology, level, features)
+
+
+def _check_coords(coords: Tensor) -> None:
+    if not isinstance(coords, Tensor) or coords.dtype not in (torch.int32, torch.int64):
+        raise TypeError(
+            complain(
+                "coords",
+                "an int32 tensor [N, 4]",
+                describe(coords),
+                "convert with .int(); points in metres go through sc.voxelize",
+            )
+        )
+    if coords.dim() != 2 or coords.shape[1] != 4:
+        raise ValueError(
+            complain("coords", "shape [N, 4]", describe(coords), "the columns are batch, x, y, z")
+        )
+
+
+def _check_tensors(coords: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    _check_coords(coords)
+    if not isinstance(features, Tensor) or features.dtype not in FLOATS:
+        raise TypeError(
+            complain(
+                "features",
+                "a float32, float64, bfloat16 or float16 tensor [N, C]",
+                describe(features),
+                "convert with .float()",
+            )
+        )
+    if features.dim() != 2 or features.shape[0] != coords.shape[0]:
+        raise ValueError(
+            complain(
+                "features",
+                f"shape [{coords.shape[0]}, C], a row per row of coords",
+                describe(features),
+            )
+        )
+    if features.device != coords.device:
+        raise ValueError(
+            complain("features", f"a tensor on {coords.device}", f"one on {features.device}")
+        )
+    return coords.contiguous(), features
+
+
+def _check_values(
+    coords: Tensor, shape: Triple | None, batch_size: int | None
+) -> tuple[Tensor, int]:
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 0):
+        raise ValueError(complain("batch_size", "an int >= 0 or None", repr(batch_size)))
+    if coords.shape[0] == 0:
+        return coords.to(torch.int32), batch_size or 0
+    low, high = torch.aminmax(coords, dim=0)
+    low, high = low.tolist(), high.tolist()
+    limits = torch.iinfo(torch.int32)
+    if min(low) < limits.min or max(high) > limits.max:
+        raise ValueError(
+            complain(
+                "coords",
+                f"numbers within int32 ({limits.min} to {limits.max})",
+                f"{min(low)} to {max(high)}",
+                "subtract an origin first",
+            )
+        )
+    found = high[0] + 1
+    if low[0] < 0 or (batch_size is not None and found > batch_size):
+        raise ValueError(
+            complain(
+                "coords",
+                f"a batch column in 0..{found - 1 if batch_size is None else batch_size - 1}",
+                f"{low[0]}..{high[0]}",
+                "the batch item is the first column, batch_size the number of scans",
+            )
+        )
+    if shape is not None:
+        for axis in range(3):
+            if low[axis + 1] < 0 or high[axis + 1] >= shape[axis]:
+                raise ValueError(
+                    complain(
+                        "coords",
+                        f"{'xyz'[axis]} in 0..{shape[axis] - 1} (spatial_shape {shape})",
+                        f"{low[axis + 1]}..{high[axis + 1]}",
+                        "leave spatial_shape out for an unbounded lattice",
+                    )
+                )
+    return coords.to(torch.int32), found if batch_size is None else batch_size
+
+
+def _deduplicate(coords: Tensor, features: Tensor, how: str) -> tuple[Tensor, Tensor]:
+    unique, inverse, counts, first = unique_coords(coords)
+    if unique.shape[0] == coords.shape[0]:
+        return coords, features
+    if how == "error":
+        site = unique[counts > 1][0].tolist()
+        raise ValueError(
+            complain(
+                "coords",
+                "every site once",
+                f"{coords.shape[0] - unique.shape[0]} repeated, such as {site}",
+                "pass duplicates='sum', 'mean' or 'first', or voxelize the points",
+            )
+        )
+    if how == "first":
+        return unique, features[first]
+    rows = torch.arange(coords.shape[0], dtype=torch.int32, device=coords.device)
+    total = aggregate(features, rows, inverse.to(torch.int32), None, unique.shape[0])
+    if how == "mean":
+        total = total / counts[:, None].to(total.dtype)
+    return unique, total
+
+
+def _flatten(tensor: SparseTensor) -> tuple[list[Tensor], tuple]:
+    level = tensor.topology.levels[tensor.level]
+    return [level.coords, tensor.features], (level.stride, level.spatial_shape, level.batch_size)
+
+
+def _unflatten(tensors: list[Tensor], context: tuple) -> SparseTensor:
+    coords, features = tensors
+    return SparseTensor.at(Topology.of(Level(coords, *context)), ROOT, features)
+
+
+torch.utils._pytree.register_pytree_node(
+    SparseTensor,
+    _flatten,
+    _unflatten,
+    serialized_type_name="sparseconv.SparseTensor",
+)

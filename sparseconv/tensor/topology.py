@@ -1,0 +1,194 @@
+"""Everything about where: the site sets of one batch of scans, their indices and rulebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from sparseconv._errors import complain
+from sparseconv.geometry import Geometry, Triple
+from sparseconv.ops.coords import output_coords, site_index
+from sparseconv.ops.rulebook import rulebook
+from sparseconv.tensor.rulebook import Rulebook
+
+ROOT = "sites"
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One set of active sites.
+
+    Attributes:
+        coords: int32 [N, 4]: batch, x, y, z in voxels of this level's own lattice.
+        stride: voxels of the finest lattice per voxel of this one, along x, y, z.
+        spatial_shape: extent of the lattice in voxels, or None where unbounded.
+        batch_size: scans in the batch, empty ones included.
+    """
+
+    coords: Tensor  # [N, 4] int32
+    stride: Triple
+    spatial_shape: Triple | None
+    batch_size: int
+
+
+class Topology:
+    """The levels of one batch of scans, with their site indices and rulebooks.
+
+    It only grows: a level, an index or a rulebook is built when first asked for and then kept, so
+    layers of one geometry share it. Levels are named by how they were made, so that two strided
+    layers of one geometry arrive at the same sites. Nothing here points back at a tensor that
+    uses it; memory is freed with the last tensor of the batch.
+
+    Memory: 16 bytes a site, at most 32 for its index, 8 a pair of each rulebook.
+    """
+
+    def __init__(self) -> None:
+        self.levels: dict[str, Level] = {}
+        self.tables: dict[str, Tensor] = {}
+        self.rulebooks: dict[str, Rulebook] = {}
+        self.origins: dict[str, tuple[str, Geometry]] = {}
+
+    @classmethod
+    def of(cls, level: Level) -> Topology:
+        """Return a topology whose root is `level`."""
+        topology = cls()
+        topology.levels[ROOT] = level
+        return topology
+
+    def table(self, name: str) -> Tensor:
+        """Return the site index of a level, built when first asked for."""
+        if name not in self.tables:
+            self.tables[name] = site_index(self.levels[name].coords)
+        return self.tables[name]
+
+    def rulebook(self, source: str, target: str, geometry: Geometry) -> Rulebook:
+        """Return the rulebook from one level to another, built when first asked for.
+
+        Args:
+            source: name of the level that is read.
+            target: name of the level that is written.
+            geometry: kernel geometry.
+
+        Returns:
+            Pairs (i, o) of tap t with `source[i].xyz == target[o].xyz * stride + offset[t]`.
+        """
+        key = f"{source}>{target}:{geometry.key}"
+        if key not in self.rulebooks:
+            self.rulebooks[key] = self.pairs(
+                source,
+                self.levels[target].coords,
+                geometry.offsets,
+                geometry.stride,
+                same_sites=source == target,
+            )
+        return self.rulebooks[key]
+
+    def pairs(
+        self,
+        source: str,
+        out_coords: Tensor,  # [M, 4] int32
+        offsets: Sequence[int],
+        stride: Sequence[int],
+        *,
+        same_sites: bool = False,
+    ) -> Rulebook:
+        """Build a rulebook that is not kept: arbitrary sites, arbitrary offsets (3K ints)."""
+        return Rulebook(
+            *rulebook(
+                self.levels[source].coords,
+                self.table(source),
+                out_coords,
+                list(offsets),
+                list(stride),
+                same_sites,
+            )
+        )
+
+    def down(self, source: str, geometry: Geometry) -> str:
+        """Return the name of the level a convolution of `geometry` gives, made when first asked.
+
+        Its sites are all those whose kernel meets an active site; a bounded lattice is cropped to
+        torch's output shape.
+        """
+        name = f"{source}/{geometry.key}"
+        if name not in self.levels:
+            level = self.levels[source]
+            shape = level.spatial_shape
+            bound = None if shape is None else geometry.output_shape(shape)
+            coords = output_coords(
+                level.coords,
+                list(geometry.offsets),
+                list(geometry.stride),
+                [] if bound is None else [0, 0, 0],
+                [] if bound is None else list(bound),
+                False,
+            )
+            stride = tuple(a * b for a, b in zip(level.stride, geometry.stride, strict=True))
+            self.levels[name] = Level(coords, stride, bound, level.batch_size)
+            self.origins[name] = (source, geometry)
+        return name
+
+    def up(self, source: str, geometry: Geometry, output_padding: Triple = (0, 0, 0)) -> str:
+        """Return the name of the level a transposed convolution gives, made when first asked.
+
+        Its sites are all those reached by a tap of an active site; a bounded lattice is cropped
+        to torch's output shape.
+
+        Raises:
+            ValueError: the stride of the level is not divisible by the stride of `geometry`.
+        """
+        padding = ".".join(map(str, output_padding))
+        name = f"{source}^{geometry.key}o{padding}"
+        if name not in self.levels:
+            level = self.levels[source]
+            shape = level.spatial_shape
+            bound = None if shape is None else geometry.transposed_shape(shape, output_padding)
+            coords = output_coords(
+                level.coords,
+                list(geometry.offsets),
+                list(geometry.stride),
+                [] if bound is None else [0, 0, 0],
+                [] if bound is None else list(bound),
+                True,
+            )
+            # a net may refine below the lattice it began with: the stride then stays 1
+            stride = tuple(
+                max(a // b, 1) for a, b in zip(level.stride, geometry.stride, strict=True)
+            )
+            self.levels[name] = Level(coords, stride, bound, level.batch_size)
+        return name
+
+    def origin(self, name: str) -> tuple[str, Geometry]:
+        """Return the level and geometry a strided convolution made level `name` from.
+
+        Raises:
+            ValueError: the level was not made by a convolution.
+        """
+        if name not in self.origins:
+            raise ValueError(
+                complain(
+                    "x",
+                    "sites made by a strided convolution or pooling, whose rulebook can be "
+                    "read backwards",
+                    f"sites of the level {name!r}",
+                    "apply SparseConvTranspose3d, which makes its own output sites, or pass sites=",
+                )
+            )
+        return self.origins[name]
+
+    def apply(self, change: Callable[[Tensor], Tensor]) -> Topology:
+        """Return a topology of changed tensors, such as moved ones; nothing is built again."""
+        moved = Topology()
+        moved.levels = {
+            name: replace(level, coords=change(level.coords)) for name, level in self.levels.items()
+        }
+        moved.tables = {name: change(table) for name, table in self.tables.items()}
+        moved.rulebooks = {name: book.apply(change) for name, book in self.rulebooks.items()}
+        moved.origins = dict(self.origins)
+        return moved
+
+    def __getstate__(self) -> dict:
+        # tables belong to the backend that built them
+        return {**self.__dict__, "tables": {}}
