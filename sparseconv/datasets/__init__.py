@@ -1,0 +1,1 @@
+"""Loaders of labelled scans, label tables, and scenes made by rule."""
