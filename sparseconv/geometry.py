@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from sparseconv._errors import complain
 
@@ -55,12 +54,30 @@ class Geometry:
         stride: step of the output lattice, voxels of the input lattice.
         padding: voxels before the first input site.
         dilation: distance between taps, voxels.
+        offsets: tap offsets as 3K ints, x-major: `tap * dilation - padding`, voxels.
+        key: a short unique name, such as `k3.3.3s1.1.1p1.1.1d1.1.1`.
     """
 
     size: Triple
     stride: Triple = (1, 1, 1)
     padding: Triple = (0, 0, 0)
     dilation: Triple = (1, 1, 1)
+    offsets: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    key: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        (kx, ky, kz), (px, py, pz), (dx, dy, dz) = self.size, self.padding, self.dilation
+        offsets = tuple(
+            v
+            for ix in range(kx)
+            for iy in range(ky)
+            for iz in range(kz)
+            for v in (ix * dx - px, iy * dy - py, iz * dz - pz)
+        )
+        parts = zip("kspd", (self.size, self.stride, self.padding, self.dilation), strict=True)
+        key = "".join(f"{name}{'.'.join(map(str, values))}" for name, values in parts)
+        object.__setattr__(self, "offsets", offsets)
+        object.__setattr__(self, "key", key)
 
     @classmethod
     def make(
@@ -122,24 +139,6 @@ class Geometry:
     def taps(self) -> int:
         """Number of taps K."""
         return self.size[0] * self.size[1] * self.size[2]
-
-    @cached_property
-    def offsets(self) -> tuple[int, ...]:
-        """Tap offsets as 3K ints, x-major: `tap * dilation - padding`, voxels."""
-        (kx, ky, kz), (px, py, pz), (dx, dy, dz) = self.size, self.padding, self.dilation
-        return tuple(
-            v
-            for ix in range(kx)
-            for iy in range(ky)
-            for iz in range(kz)
-            for v in (ix * dx - px, iy * dy - py, iz * dz - pz)
-        )
-
-    @cached_property
-    def key(self) -> str:
-        """A short unique name, such as `k3.3.3s1.1.1p1.1.1d1.1.1`."""
-        parts = zip("kspd", (self.size, self.stride, self.padding, self.dilation), strict=True)
-        return "".join(f"{name}{'.'.join(map(str, values))}" for name, values in parts)
 
     def output_shape(self, shape: Triple) -> Triple:
         """Extent of the output lattice of a convolution, voxels (torch's formula).

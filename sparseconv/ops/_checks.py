@@ -42,10 +42,12 @@ def check_pairs(in_rows: Tensor, out_rows: Tensor) -> None:
     for name, rows in (("in_rows", in_rows), ("out_rows", out_rows)):
         if rows.dtype != torch.int32 or rows.dim() != 1:
             raise TypeError(complain(name, "an int32 tensor [P]", describe(rows)))
-    torch._check(
-        in_rows.shape[0] == out_rows.shape[0],
-        lambda: complain("out_rows", "as many entries as in_rows", describe(out_rows)),
-    )
+    if torch.compiler.is_compiling():
+        torch._check(in_rows.shape[0] == out_rows.shape[0])
+    elif in_rows.shape[0] != out_rows.shape[0]:
+        raise ValueError(
+            complain("out_rows", f"{in_rows.shape[0]} entries as in_rows", describe(out_rows))
+        )
 
 
 def check_same_dtype(name: str, value: Tensor, features: Tensor) -> None:

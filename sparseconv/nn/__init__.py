@@ -1,0 +1,58 @@
+"""Layers: ordinary `torch.nn.Module`s on sparse tensors."""
+
+from sparseconv.nn.conv.generative import SparseGenerativeConv3d
+from sparseconv.nn.conv.inverse import SparseInverseConv3d
+from sparseconv.nn.conv.regular import SparseConv3d
+from sparseconv.nn.conv.submanifold import SubMConv3d
+from sparseconv.nn.conv.transposed import SparseConvTranspose3d
+from sparseconv.nn.features import (
+    GELU,
+    Dropout,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    OnFeatures,
+    ReLU,
+    Sigmoid,
+    SiLU,
+)
+from sparseconv.nn.norm import BatchNorm
+from sparseconv.nn.pool import (
+    AvgPool3d,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    GlobalSumPool,
+    MaxPool3d,
+    SumPool3d,
+    Unpool,
+)
+from sparseconv.nn.resample import Interpolate, Pruning
+from sparseconv.nn.sequential import Sequential
+
+__all__ = [
+    "GELU",
+    "AvgPool3d",
+    "BatchNorm",
+    "Dropout",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
+    "GlobalSumPool",
+    "Interpolate",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool3d",
+    "OnFeatures",
+    "Pruning",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "SparseConv3d",
+    "SparseConvTranspose3d",
+    "SparseGenerativeConv3d",
+    "SparseInverseConv3d",
+    "SubMConv3d",
+    "SumPool3d",
+    "Unpool",
+]

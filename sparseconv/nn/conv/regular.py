@@ -1,0 +1,46 @@
+"""Regular sparse convolution: output sites are all those whose kernel meets an active site."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as dense
+
+from sparseconv.functional.conv import conv3d
+from sparseconv.nn.conv._base import Convolution
+from sparseconv.tensor.sparse_tensor import SparseTensor
+
+
+class SparseConv3d(Convolution):
+    """Convolve onto every site whose kernel meets an active site; with a stride, downsample.
+
+    `y[o] = b + sum over taps i of W[i] x[o * stride - padding + i * dilation]`. Equals
+    `torch.nn.Conv3d` of the zero-filled grid at the output sites. Kernel 2 with stride 2 never
+    adds sites; kernel 3 with stride 1 may add up to 27 a site. The arguments are those of
+    `torch.nn.Conv3d`; see `Convolution`.
+
+    Source:
+        Graham, Engelcke, van der Maaten, arXiv:1711.10275, section 3 (SC); sizes as in Dumoulin
+        and Visin, arXiv:1603.07285.
+    """
+
+    def forward(
+        self,
+        x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
+        sites: SparseTensor | None = None,
+    ) -> SparseTensor | Tensor:
+        """Convolve.
+
+        Args:
+            x: sparse [N, C], or dense [B, C, X, Y, Z].
+            sites: a tensor whose sites the result shall have (sparse input only).
+
+        Returns:
+            [M, D], or dense [B, D, X', Y', Z'].
+        """
+        self.check_input(x)
+        g = self.geometry
+        if isinstance(x, Tensor):
+            return dense.conv3d(
+                x, self.weight, self.bias, g.stride, g.padding, g.dilation, self.groups
+            )
+        return conv3d(x, self.weight, self.bias, g, groups=self.groups, sites=sites)

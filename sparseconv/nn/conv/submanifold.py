@@ -1,0 +1,93 @@
+"""Submanifold convolution: output sites are input sites."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as dense
+
+from sparseconv.functional.conv import submanifold_conv3d
+from sparseconv.nn.conv._base import Convolution
+from sparseconv.tensor.rulebook import Rulebook
+from sparseconv.tensor.sparse_tensor import SparseTensor
+
+
+class SubMConv3d(Convolution):
+    """Convolve at the active sites alone, so that sparsity is kept through any depth.
+
+    `y[n] = b + sum over taps t of W[t] x[site(n) + offset(t)]`, absent neighbours adding nothing;
+    offsets are `i * dilation - dilation * (kernel_size - 1) // 2`. Equals
+    `torch.nn.Conv3d(padding="same")` of the zero-filled grid at the sites, even kernels included.
+    Parts of a scan farther apart than the kernel never exchange anything: strided layers do that.
+
+    Args:
+        in_channels: C.
+        out_channels: D.
+        kernel_size: taps per axis, an int or three.
+        dilation: voxels between taps, an int or three.
+        groups: G.
+        bias: whether to add a bias.
+        device: where the parameters live.
+        dtype: dtype of the parameters.
+
+    Source:
+        Graham and van der Maaten, "Submanifold Sparse Convolutional Networks", arXiv:1706.01307.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            1,
+            "same",
+            dilation,
+            groups,
+            bias,
+            device=device,
+            dtype=dtype,
+        )
+
+    def forward(
+        self,
+        x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
+        rulebook: Rulebook | None = None,
+    ) -> SparseTensor | Tensor:
+        """Convolve.
+
+        Args:
+            x: sparse [N, C], or dense [B, C, X, Y, Z].
+            rulebook: use this one instead of the topology's (sparse input only).
+
+        Returns:
+            [N, D] at the sites of `x`, or dense [B, D, X, Y, Z].
+        """
+        self.check_input(x)
+        if isinstance(x, Tensor):
+            spread = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+            # the far side first, z before y before x
+            pads = [v for total in reversed(spread) for v in (total // 2, total - total // 2)]
+            return dense.conv3d(
+                dense.pad(x, pads), self.weight, self.bias, 1, 0, self.dilation, self.groups
+            )
+        return submanifold_conv3d(
+            x,
+            self.weight,
+            self.bias,
+            self.geometry,
+            groups=self.groups,
+            rulebook=rulebook,
+        )
