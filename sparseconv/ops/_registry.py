@@ -62,6 +62,7 @@ def define(
         The op's default overload.
     """
     name = schema[: schema.index("(")]
+    reference = _without_autocast(reference)
     qualified = f"sparseconv::{name}"
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
@@ -75,6 +76,16 @@ def define(
     if backward is not None:
         torch.library.register_autograd(qualified, backward, setup_context=setup, lib=LIBRARY)
     return getattr(torch.ops.sparseconv, name).default
+
+
+def _without_autocast(reference: Callable) -> Callable:
+    """Keep autocast from changing dtypes inside an op: its face has cast the inputs already."""
+
+    def run(*args):
+        with torch.autocast(args[0].device.type, enabled=False):
+            return reference(*args)
+
+    return run
 
 
 def compiled(module: str, name: str) -> Callable | None:

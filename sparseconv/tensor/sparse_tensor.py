@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from sparseconv._errors import complain
-from sparseconv.geometry import Triple, triple
+from sparseconv.geometry import Geometry, Triple, triple
 from sparseconv.ops._checks import FLOATS, describe
 from sparseconv.ops.aggregate import aggregate
 from sparseconv.ops.coords import lookup, unique_coords
+from sparseconv.tensor.rulebook import Rulebook
 from sparseconv.tensor.topology import ROOT, Level, Topology
 
 DUPLICATES = ("error", "sum", "mean", "first")
@@ -388,9 +389,20 @@ def _flatten(tensor: SparseTensor) -> tuple[list[Tensor], tuple]:
     return [level.coords, tensor.features], (level.stride, level.spatial_shape, level.batch_size)
 
 
+def _flatten_with_keys(tensor: SparseTensor) -> tuple[list[tuple], tuple]:
+    tensors, context = _flatten(tensor)
+    names = (torch.utils._pytree.GetAttrKey(name) for name in ("coords", "features"))
+    return list(zip(names, tensors, strict=True)), context
+
+
 def _unflatten(tensors: list[Tensor], context: tuple) -> SparseTensor:
     coords, features = tensors
     return SparseTensor.at(Topology.of(Level(coords, *context)), ROOT, features)
+
+
+def _load_context(saved: list) -> tuple:
+    stride, shape, batch_size = saved
+    return tuple(stride), None if shape is None else tuple(shape), batch_size
 
 
 torch.utils._pytree.register_pytree_node(
@@ -398,4 +410,10 @@ torch.utils._pytree.register_pytree_node(
     _flatten,
     _unflatten,
     serialized_type_name="sparseconv.SparseTensor",
+    flatten_with_keys_fn=_flatten_with_keys,
+    to_dumpable_context=list,
+    from_dumpable_context=_load_context,
 )
+
+# torch.load(weights_only=True) may then read what torch.save wrote of these
+torch.serialization.add_safe_globals([SparseTensor, _restore, Topology, Level, Rulebook, Geometry])
