@@ -67,7 +67,8 @@ def remap(label: np.ndarray, table: Mapping[int, int], ignore: int = IGNORE) -> 
     return known[inverse.reshape(-1)] if len(raw) else np.zeros(0, np.int32)
 
 
-# walls own what is flat on them: doors, window panes, pictures, baseboards; sofas are all upholstery: armchairs and beds too
+# walls own what is flat on them: doors, panes, pictures, baseboards; sofas include all
+# upholstery: armchairs and beds too
 ROOMS = LabelTable(
     "rooms",
     ("floor", "wall", "ceiling", "table", "chair", "sofa", "cabinet", "other"),
@@ -164,7 +165,8 @@ _STREETS_OF_SEMANTICKITTI = {
     "person": (11, 15, 30, 31, 32, 253, 254, 255),
 }
 
-# raw id to class; ids that are missing (0, 1, 49, 52, 99) are ignored, as the benchmark does for 0, 1, 52, 99
+# raw id to class; the ids missing here (0, 1, 49, 52, 99) are ignored, as all but 49 are in the
+# official benchmark
 semantickitti_to_streets: dict[int, int] = {
     raw: STREETS.index(name) for name, ids in _STREETS_OF_SEMANTICKITTI.items() for raw in ids
 }

@@ -178,7 +178,7 @@ def person(rng: np.random.Generator, label: int = OTHER) -> list[Solid]:
         parts.append(
             rounded(
                 np.array(foot) - (0.05, 0.06, 0.05),
-                np.array(foot) + (0.05, 0.18, 0.04),
+                np.array(foot) + np.array([0.05, 0.18, 0.04]),
                 0.03,
                 label,
                 colour=(0.1, 0.1, 0.1),
@@ -186,6 +186,6 @@ def person(rng: np.random.Generator, label: int = OTHER) -> list[Solid]:
         )
         elbow = np.array([0.27 * side, -swing * 0.5, 0.62 * h])
         parts.append(rod((0.21 * side, 0, shoulder), elbow, 0.05, label, colour=shirt))
-        hand = elbow + (0, rng.uniform(0, 0.25), -rng.uniform(0.05, 0.25))
+        hand = elbow + np.array([0, rng.uniform(0, 0.25), -rng.uniform(0.05, 0.25)])
         parts.append(rod(elbow, hand, 0.04, label, colour=skin))
     return parts

@@ -1,5 +1,7 @@
 """Furniture of rooms: back at y = 0, front towards +y, standing on z = 0, centred on x."""
 
+import itertools
+
 import numpy as np
 
 from sparseconv.datasets.labels import ROOMS
@@ -222,9 +224,7 @@ def _lounge_chair(rng, colour):
             (x, d - 0.12, arm),
             (x, -0.1, arm),
         ]
-        parts += [
-            rod(a, b, tube, CHAIR, colour=shade) for a, b in zip(path[:-1], path[1:], strict=True)
-        ]
+        parts += [rod(a, b, tube, CHAIR, colour=shade) for a, b in itertools.pairwise(path)]
     parts.append(rod((-w / 2, -0.3, 0.02), (w / 2, -0.3, 0.02), tube, CHAIR, colour=shade))
     return parts, (w, d)
 
@@ -265,7 +265,7 @@ def sofa(rng: np.random.Generator, seats: int | None = None):
                     )
                 )
     edges = np.linspace(-w / 2, w / 2, seats + 1)
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in itertools.pairwise(edges):
         parts.append(
             rounded((a + 0.005, thick * 0.8, s - 0.14), (b - 0.005, d, s), 0.05, SOFA, **look)
         )

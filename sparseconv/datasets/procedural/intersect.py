@@ -142,7 +142,7 @@ def intersect(solid: Solid, origin: np.ndarray, directions: np.ndarray, rng: np.
         rng: source of the random depths of porous solids and of lost rays.
 
     Returns:
-        distance [n] (inf where missed; NaN where the ray is swallowed is never returned), cosine [n].
+        distance [n] in metres, inf where missed; cosine [n].
     """
     turn = solid.rotation.T.astype(np.float32)
     o = (solid.rotation.T @ (origin - solid.centre)).astype(np.float32)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparseconv.datasets.labels import ROOMS
-from sparseconv.datasets.procedural.solid import Solid, box, place, rod
+from sparseconv.datasets.procedural.solid import box, place, rod
 
 FLOOR, WALL, CEILING = ROOMS.index("floor"), ROOMS.index("wall"), ROOMS.index("ceiling")
 CABINET, OTHER = ROOMS.index("cabinet"), ROOMS.index("other")

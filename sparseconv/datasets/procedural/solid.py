@@ -112,7 +112,7 @@ def frustum(foot, bottom: float, top: float, height: float, label: int, **look) 
         "frustum",
         np.array([wide, wide, height / 2]),
         label,
-        centre=foot + (0.0, 0.0, height / 2),
+        centre=foot + np.array([0.0, 0.0, height / 2]),
         radius=middle,
         taper=(top - bottom) / (top + bottom),
         **look,
