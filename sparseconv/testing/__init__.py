@@ -1,0 +1,1 @@
+"""What tests, benchmarks and examples share: oracle, scenes, laws, tolerances, samples."""

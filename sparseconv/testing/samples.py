@@ -1,0 +1,123 @@
+"""Sample arguments of every primitive, for sweeps that need no line per primitive.
+
+The pairs come from the oracle, not from the library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from sparseconv.ops.coords import site_index
+from sparseconv.testing import oracle
+from sparseconv.testing.scenes import scene
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call of a primitive.
+
+    Attributes:
+        op: its name in `torch.ops.sparseconv`.
+        label: what is special about the call.
+        args: positional arguments.
+    """
+
+    op: str
+    label: str
+    args: tuple
+
+    def __str__(self) -> str:
+        return f"{self.op}-{self.label}"
+
+    def overload(self) -> torch._ops.OpOverload:
+        """Return the registered op."""
+        return getattr(torch.ops.sparseconv, self.op).default
+
+    def with_grad(self) -> tuple:
+        """Return the arguments, floating ones as leaves that want gradients."""
+        return tuple(
+            a.detach().clone().requires_grad_()
+            if isinstance(a, Tensor) and a.is_floating_point()
+            else a
+            for a in self.args
+        )
+
+
+def pairs_of(name: str, *geometry: object) -> tuple[Tensor, Tensor, Tensor, int, int]:
+    """Return in_rows, out_rows, segments, N, M of a convolution of a scene, by the oracle."""
+    spec, view = oracle.Spec.of(*geometry), scene(name)
+    sites = oracle.sites_of(view.coords)
+    out = oracle.conv_sites(sites, spec, view.spatial_shape)
+    found = oracle.triples(sites, out, spec)
+    return *oracle.by_tap(found, len(spec.taps)), len(sites), len(out)
+
+
+def _shuffled(in_rows: Tensor, out_rows: Tensor, segments: Tensor, seed: int = 0):
+    """Put the pairs of each tap in another order: kernels may not rely on any."""
+    rng = torch.Generator().manual_seed(seed)
+    bounds = segments.tolist()
+    order = [
+        start + torch.randperm(stop - start, generator=rng) for start, stop in pairwise(bounds)
+    ]
+    rows = torch.cat(order) if order else torch.zeros(0, dtype=torch.int64)
+    return in_rows[rows], out_rows[rows], segments
+
+
+CASES = {
+    "submanifold": ("empty_batch_item", 3, 1, 1),
+    "strided": ("one_voxel", 2, 2),
+    "dilated": ("line", (1, 1, 3), 1, (0, 0, 2), 2),
+    "empty": ("empty", 3, 1, 1),
+}
+
+
+def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sample]:
+    """Yield samples of the primitives that have gradients."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
+
+    for label, (name, *geometry) in CASES.items():
+        in_rows, out_rows, segments, n, m = pairs_of(name, *geometry)
+        book = _shuffled(in_rows, out_rows, segments)
+        taps, pairs = len(segments) - 1, len(in_rows)
+        yield Sample("conv", label, (normal(n, 4), normal(taps, 4, 3), normal(3), *book, m, 1))
+        grouped = (normal(n, 4), normal(taps, 2, 6), None, *book, m, 2)
+        yield Sample("conv", f"{label}-groups", grouped)
+        yield Sample("conv_grad_weight", label, (normal(n, 4), normal(m, 3), *book, 1))
+        yield Sample("conv_grad_weight", f"{label}-groups", (normal(n, 4), normal(m, 6), *book, 2))
+        yield Sample("aggregate", label, (normal(n, 3), *book[:2], None, m))
+        yield Sample("aggregate", f"{label}-weights", (normal(n, 3), *book[:2], normal(pairs), m))
+        yield Sample("pair_dot", label, (normal(n, 3), normal(m, 3), *book[:2]))
+        # values far apart, so that a finite difference changes no winner
+        apart = torch.randperm(n * 3, generator=rng).to(dtype).reshape(n, 3)
+        yield Sample("pool_max", label, (apart, *book[:2], m))
+
+
+def placement() -> Iterator[Sample]:
+    """Yield samples of the primitives on integers: index, look-up, output sites, rulebook."""
+    spec = oracle.Spec.of(3, 2, 1)
+    offsets = [v for tap in spec.taps for v in spec.reads((0, 0, 0, 0), tap)[1:]]
+    for name in ("random_sparse", "negative", "empty", "duplicates"):
+        coords = scene(name).coords
+        yield Sample("site_index", name, (coords,))
+        yield Sample("unique_coords", name, (coords,))
+        table = site_index(coords)
+        yield Sample("lookup", name, (coords, table, coords.flip(0) - 1))
+        bounded = (offsets, [2, 2, 2], [0, 0, 0], [3, 3, 3])
+        yield Sample("output_coords", name, (coords, *bounded, False))
+        yield Sample("output_coords", f"{name}-up", (coords, offsets, [2, 2, 2], [], [], True))
+        if name != "duplicates":
+            yield Sample("rulebook", name, (coords, table, coords, offsets, [1, 1, 1], True))
+            halves = torch.cat(
+                [coords[:, :1], torch.div(coords[:, 1:], 2, rounding_mode="floor")], 1
+            )
+            yield Sample(
+                "rulebook", f"{name}-half", (coords, table, halves, offsets, [2] * 3, False)
+            )

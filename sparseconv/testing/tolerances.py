@@ -1,0 +1,60 @@
+"""How far a result may lie from the oracle: one table, one reason a line.
+
+The unit of every number is the rounding error of one operation, `eps`, times the size such a sum
+of `terms` normal products has, `sqrt(terms)`. For 16-bit dtypes sums are kept in float32, so
+that the error is that of rounding the result once, whatever the number of terms.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from sparseconv._errors import complain
+
+# (dtype, quantity): roundings allowed
+TABLE: dict[tuple[torch.dtype, str], float] = {
+    # a sum in another order drifts like a random walk of its partial sums: a few eps * sqrt(terms)
+    (torch.float64, "forward"): 16,
+    (torch.float32, "forward"): 16,
+    # gradients are sums of the same kind over taps and the other side's channels
+    (torch.float64, "grad_features"): 16,
+    (torch.float32, "grad_features"): 16,
+    # here the sum runs over pairs, thousands of them: partial sums grow longer before they cancel
+    (torch.float64, "grad_weight"): 32,
+    (torch.float32, "grad_weight"): 32,
+    # one rounding of the result and half of one in what it is compared with; the tail of a
+    # normal sum reaches four times its size
+    (torch.bfloat16, "forward"): 4,
+    (torch.float16, "forward"): 4,
+    (torch.bfloat16, "grad_features"): 4,
+    (torch.float16, "grad_features"): 4,
+    (torch.bfloat16, "grad_weight"): 4,
+    (torch.float16, "grad_weight"): 4,
+    # a choice, not a sum: exact in every dtype
+    (torch.float64, "choice"): 0,
+    (torch.float32, "choice"): 0,
+    (torch.bfloat16, "choice"): 0,
+    (torch.float16, "choice"): 0,
+}
+
+
+def tolerance(dtype: torch.dtype, quantity: str, terms: int = 1) -> dict[str, float]:
+    """Return `rtol` and `atol` for `torch.testing.assert_close`.
+
+    Args:
+        dtype: of the result.
+        quantity: `"forward"`, `"grad_features"`, `"grad_weight"` or `"choice"`.
+        terms: products summed into one number, such as `K * C`.
+
+    Returns:
+        `rtol` of that many roundings, `atol` scaled with `sqrt(terms)`.
+
+    Raises:
+        KeyError: no such line in the table.
+    """
+    if (dtype, quantity) not in TABLE:
+        raise KeyError(complain("quantity", "a line of TABLE", f"{dtype}, {quantity!r}"))
+    rounding = TABLE[dtype, quantity] * torch.finfo(dtype).eps
+    return {"rtol": rounding, "atol": rounding * math.sqrt(max(terms, 1))}

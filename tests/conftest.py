@@ -1,0 +1,115 @@
+"""Fixtures shared by all tests: backends, instruction sets, threads, scenes, poison, seeds."""
+
+import os
+import sys
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+
+import sparseconv as sc
+from sparseconv.backends import native_available
+from sparseconv.testing import scenes
+
+hypothesis.settings.register_profile(
+    "house",
+    deadline=None,
+    max_examples=20,
+    derandomize=True,
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.function_scoped_fixture,
+    ],
+)
+hypothesis.settings.load_profile("house")
+
+SENTINEL = -(2**30) - 7
+
+
+def _poisoned(allocate):
+    """Fill what the library allocates without a value, so that unwritten rows show."""
+
+    def allocation(*args, **kwargs):
+        if torch.compiler.is_compiling():
+            return allocate(*args, **kwargs)
+        made = allocate(*args, **kwargs)
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if not caller.startswith("sparseconv.") or isinstance(made, FakeTensor) or made.is_meta:
+            return made
+        with torch.no_grad():
+            if made.is_floating_point():
+                made.fill_(torch.nan)
+            elif made.dtype in (torch.int32, torch.int64):
+                made.fill_(SENTINEL)
+        return made
+
+    return allocation
+
+
+@pytest.fixture(autouse=True)
+def poison(monkeypatch):
+    """Make memory without a value visible, as NaN or a number that is no row."""
+    monkeypatch.setattr(torch, "empty", _poisoned(torch.empty))
+    monkeypatch.setattr(torch, "empty_like", _poisoned(torch.empty_like))
+    monkeypatch.setattr(torch.Tensor, "new_empty", _poisoned(torch.Tensor.new_empty))
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    """Begin every test with the same random numbers and one thread."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def backend(request):
+    """Run the test on each backend."""
+    if request.param == "cpu" and not native_available():
+        pytest.skip("the compiled module is not installed")
+    with sc.use_backend("reference" if request.param == "reference" else "auto"):
+        yield request.param
+
+
+@pytest.fixture(params=scenes.UNIQUE)
+def scene(request):
+    """Every named scene whose sites occur once."""
+    return scenes.scene(request.param)
+
+
+@pytest.fixture(params=scenes.BOUNDED)
+def bounded_scene(request):
+    """Every named scene with a spatial shape."""
+    return scenes.scene(request.param)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    """Every device this machine has."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA device")
+    return torch.device(request.param)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    """One thread, then two."""
+    torch.set_num_threads(request.param)
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def realdata():
+    """Folder of real scans, which the repository does not hold."""
+    folder = os.environ.get("SPARSECONV_REALDATA")
+    if not folder:
+        pytest.skip("SPARSECONV_REALDATA is not set: no real scans here")
+    if not Path(folder).is_dir():
+        pytest.skip(f"SPARSECONV_REALDATA={folder} is not a folder")
+    return Path(folder)
