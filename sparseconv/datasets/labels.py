@@ -171,4 +171,21 @@ semantickitti_to_streets: dict[int, int] = {
     raw: STREETS.index(name) for name, ids in _STREETS_OF_SEMANTICKITTI.items() for raw in ids
 }
 
+_STREETS_OF_NUSCENES = {
+    "road": (24,),
+    "sidewalk": (26,),
+    "terrain": (27,),
+    "building": (28,),
+    "fence": (9,),
+    "vegetation": (30,),
+    "vehicle": (15, 16, 17, 18, 19, 20, 22, 23),
+    "person": (2, 3, 4, 5, 6, 14, 21),
+    "other": (7, 8, 10, 11, 12, 13),
+}
+
+# lidarseg index to class; coarse: its "manmade" holds poles and walls besides buildings
+nuscenes_to_streets: dict[int, int] = {
+    raw: STREETS.index(name) for name, ids in _STREETS_OF_NUSCENES.items() for raw in ids
+}
+
 TABLES: dict[str, LabelTable] = {table.name: table for table in (ROOMS, STREETS)}

@@ -152,12 +152,16 @@ def tree(rng: np.random.Generator) -> list[Solid]:
         out = rng.normal(0, wide * 0.4, 2)
         tip = np.array([*(lean + out), clear + rng.uniform(0.5, 2.5)])
         parts.append(rod(top - (0, 0, 0.4), tip, r * 0.4, TRUNK, **bark))
-    for _ in range(rng.integers(3, 9)):
-        half = wide * rng.uniform(0.35, 0.8, 3)
+    for _ in range(rng.integers(4, 14)):
+        half = wide * rng.uniform(0.2, 0.7, 3)
         at = np.array(
             [*(lean + rng.normal(0, wide * 0.5, 2)), rng.uniform(clear + half[2] * 0.8, high)]
         )
-        parts.append(ellipsoid(at, half, VEGETATION, free_path=leaf, reflectivity=0.35))
+        parts.append(
+            ellipsoid(
+                at, half, VEGETATION, free_path=leaf * rng.uniform(0.4, 1.6), reflectivity=0.35
+            )
+        )
     return parts
 
 

@@ -12,7 +12,7 @@ from sparseconv.datasets.procedural.view import SpinView
 from sparseconv.io.point_cloud import PointCloud
 
 PERSON = STREETS.index("person")
-GROUND_REFLECTIVITY = np.array([0.25, 0.31, 0.33])
+GROUND_REFLECTIVITY = np.array([0.33, 0.40, 0.42])
 
 
 class Site:
@@ -86,7 +86,7 @@ def _lots(site: Site, road: Road, side: int):
             site.set(roadside.building(rng, length), x, y, yaw)
         elif rng.random() < 0.6:
             x, y, yaw = _along(road, side, base + setback, along, length)
-            for _ in range(rng.integers(1, 4)):
+            for _ in range(rng.integers(2, 8)):
                 u, v = rng.uniform(0, length), rng.uniform(0, 8)
                 c, s = np.cos(yaw), np.sin(yaw)
                 spot = x + c * u - s * v, y + s * u + c * v
@@ -98,7 +98,7 @@ def _lots(site: Site, road: Road, side: int):
     line = ground.strip + rng.uniform(0.1, 0.8)
     for along, length in _row(site, road, side, base + line + 0.3, line * 0.8):
         kind = rng.random()
-        make = roadside.fence if kind < 0.35 else roadside.hedge if kind < 0.75 else None
+        make = roadside.fence if kind < 0.28 else roadside.hedge if kind < 0.75 else None
         if make:
             x, y, yaw = _along(road, side, base + line, along, length)
             site.set(make(rng, length), x, y, yaw)
@@ -218,6 +218,11 @@ def beam_angles(rng: np.random.Generator, beams: int) -> np.ndarray:
     return np.radians(np.sort(angles)[::-1])
 
 
+def _azimuth(image: RayImage, rays: np.ndarray) -> np.ndarray:
+    x, y = image.directions[:2].reshape(2, -1)[:, rays]
+    return np.arctan2(y, x)
+
+
 def _returns(rng, image: RayImage, solids, ground: Ground, noise: float, reach: float):
     """Turn hits into returns: flat numbers of the rays kept, their labels and intensities."""
     owner, distance = image.owner.reshape(-1), image.distance.reshape(-1)
@@ -235,6 +240,10 @@ def _returns(rng, image: RayImage, solids, ground: Ground, noise: float, reach: 
     steep = np.maximum(np.abs(image.directions[2].reshape(-1)[hit]), 0.12)
     t = t - grass * rng.exponential(ground.grass, len(t)) / steep
     signal = shine * (0.15 + 0.85 * cosine) / (0.02 + (t / 80) ** 2)
+    # the car below hides part of the lowest beams
+    shadow = np.sin(_azimuth(image, hit) * np.arange(1, 5)[:, None] + rng.uniform(0, 6.3, (4, 1)))
+    lowest = image.directions[2].reshape(-1)[hit] < -0.43 + 0.03 * shadow.sum(0)
+    lost = np.where(lowest & (row == -2) & (rng.random() < 0.7), 1.0, lost)
     lost = 1 - (1 - lost) * (1 - np.exp(-signal / 0.05)) * 0.985
     t = t + rng.normal(0, noise, len(t))
     keep = (rng.random(len(t)) > lost) & (t > 2.0) & (t < reach)

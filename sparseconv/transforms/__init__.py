@@ -1,0 +1,1 @@
+"""Functions from clouds to clouds, and the step from a cloud to voxels."""
