@@ -136,7 +136,7 @@ def _free_standing(rng, plan: Plan, count: int) -> list[Solid]:
             parts = make[rng.integers(4)](rng)
         else:
             parts = clutter.person(rng)
-        for _ in range(5):
+        for _ in range(8):
             put = place(parts, *plan.spot(rng), 0, rng.uniform(-np.pi, np.pi))
             if plan.claim(put):
                 solids += put
@@ -151,8 +151,8 @@ def build_room(rng: np.random.Generator) -> tuple[list[Solid], Plan, float]:
     solids, walls, openings = shell(rng, polygon, height)
     plan = Plan(polygon)
     area = np.prod(polygon.max(0))
-    solids += _against_walls(rng, plan, walls, openings, int(rng.integers(2, 5 + area / 6)))
-    solids += _free_standing(rng, plan, int(rng.integers(1, 4 + area / 6)))
+    solids += _against_walls(rng, plan, walls, openings, int(rng.integers(3, 7 + area / 5)))
+    solids += _free_standing(rng, plan, int(rng.integers(2, 6 + area / 5)))
     if rng.random() < 0.35:
         at = plan.spot(rng)
         half = rng.uniform(0.5, 1.3, 2)
@@ -274,7 +274,7 @@ def generate_room(
     solids, plan, height = build_room(rng)
     cameras = cameras or int(rng.integers(2, 7))
     spacing = spacing or rng.uniform(0.01, 0.025)
-    noise = 10 ** rng.uniform(-3.6, -2.4)
+    noise = 10 ** rng.uniform(-3.7, -2.65)
     quantum = 0.0 if rng.random() < 0.75 else rng.uniform(0.001, 0.003)
     reach = rng.uniform(3.0, 8.0)
     field = np.radians(rng.uniform(50, 75))
