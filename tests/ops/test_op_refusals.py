@@ -1,0 +1,156 @@
+"""What a primitive refuses: the message names argument, expectation and finding."""
+
+import pytest
+import torch
+
+import sparseconv as sc
+from sparseconv.ops import coords as coords_ops
+from sparseconv.ops.aggregate import aggregate, pair_dot
+from sparseconv.ops.conv import conv, conv_grad_weight
+from sparseconv.ops.pool import pool_max
+from sparseconv.ops.rulebook import rulebook
+
+ROWS = torch.zeros(2, dtype=torch.int32)
+SEGMENTS = torch.tensor([0, 2])
+X, W = torch.ones(3, 4), torch.ones(1, 4, 2)
+COORDS = torch.tensor([[0, 0, 0, 0]], dtype=torch.int32)
+
+CALLS = {
+    "coords int64": (
+        lambda: coords_ops.site_index(COORDS.long()),
+        TypeError,
+        r"coords: expected an int32.*found int64.*convert",
+    ),
+    "coords columns": (
+        lambda: coords_ops.unique_coords(COORDS[:, :3]),
+        ValueError,
+        r"coords: expected shape \[N, 4\], found int32 \[1, 3\]",
+    ),
+    "queries": (
+        lambda: coords_ops.lookup(COORDS, coords_ops.site_index(COORDS), COORDS.float()),
+        TypeError,
+        "queries: expected an int32",
+    ),
+    "out coords": (
+        lambda: rulebook(
+            COORDS, coords_ops.site_index(COORDS), COORDS.long(), [0] * 3, [1] * 3, False
+        ),
+        TypeError,
+        "out_coords: expected",
+    ),
+    "no offsets of three": (
+        lambda: coords_ops.output_coords(COORDS, [0, 0], [1, 1, 1], [], [], False),
+        ValueError,
+        "offsets",
+    ),
+    "stride of zero": (
+        lambda: coords_ops.output_coords(COORDS, [0, 0, 0], [1, 0, 1], [], [], False),
+        ValueError,
+        "stride",
+    ),
+    "features int": (
+        lambda: conv(X.int(), W, None, ROWS, ROWS, SEGMENTS, 3),
+        TypeError,
+        "features: expected float32",
+    ),
+    "features of one axis": (
+        lambda: pool_max(torch.ones(3), ROWS, ROWS, 1),
+        ValueError,
+        r"features: expected shape \[N, C\]",
+    ),
+    "weight dtype": (
+        lambda: conv(X, W.double(), None, ROWS, ROWS, SEGMENTS, 3),
+        TypeError,
+        r"weight: expected float32.*found float64.*\.to\(\)",
+    ),
+    "bias dtype": (
+        lambda: conv(X, W, torch.ones(2).double(), ROWS, ROWS, SEGMENTS, 3),
+        TypeError,
+        "bias: expected float32",
+    ),
+    "bias length": (
+        lambda: conv(X, W, torch.ones(3), ROWS, ROWS, SEGMENTS, 3),
+        ValueError,
+        r"bias: expected shape \[2\]",
+    ),
+    "channels": (
+        lambda: conv(torch.ones(3, 5), W, None, ROWS, ROWS, SEGMENTS, 3),
+        ValueError,
+        "features: expected 4 channels.*found 5 channels",
+    ),
+    "groups": (
+        lambda: conv(torch.ones(3, 12), W, None, ROWS, ROWS, SEGMENTS, 3, 3),
+        ValueError,
+        "divisible by 3",
+    ),
+    "weight of two axes": (
+        lambda: conv(X, W[0], None, ROWS, ROWS, SEGMENTS, 3),
+        ValueError,
+        "weight: expected",
+    ),
+    "taps": (
+        lambda: conv(X, torch.ones(2, 4, 2), None, ROWS, ROWS, SEGMENTS, 3),
+        ValueError,
+        "segments: expected 3 entries.*found 2",
+    ),
+    "rows dtype": (
+        lambda: conv(X, W, None, ROWS.long(), ROWS, SEGMENTS, 3),
+        TypeError,
+        "in_rows: expected an int32",
+    ),
+    "rows lengths": (
+        lambda: aggregate(X, ROWS, ROWS[:1], None, 3),
+        ValueError,
+        "out_rows: expected 2 entries",
+    ),
+    "weights length": (
+        lambda: aggregate(X, ROWS, ROWS, torch.ones(5), 3),
+        ValueError,
+        "weights: expected",
+    ),
+    "dot dtype": (
+        lambda: pair_dot(X, X.double(), ROWS, ROWS),
+        TypeError,
+        "b: expected float32",
+    ),
+    "dot channels": (
+        lambda: pair_dot(X, X[:, :2], ROWS, ROWS),
+        ValueError,
+        "b: expected",
+    ),
+    "grad dtype": (
+        lambda: conv_grad_weight(X, X.double(), ROWS, ROWS, SEGMENTS),
+        TypeError,
+        "grad: expected float32",
+    ),
+    "grad groups": (
+        lambda: conv_grad_weight(X, X[:, :3], ROWS, ROWS, SEGMENTS, 2),
+        ValueError,
+        "groups|divisible",
+    ),
+    "backend": (lambda: sc.use_backend("abacus").__enter__(), ValueError, "name: expected one of"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_refusal(name):
+    call, error, words = CALLS[name]
+    with pytest.raises(error, match=words):
+        call()
+
+
+@pytest.mark.parametrize("rows", ["in_rows", "out_rows"])
+@pytest.mark.parametrize("value", [3, -1, 2**31 - 1])
+def test_rows_out_of_range_never_reach_memory(backend, rows, value):
+    # a rulebook of other sites: an error, not a read beyond the features
+    bad = torch.tensor([0, value], dtype=torch.int32)
+    pair = {"in_rows": (bad, ROWS), "out_rows": (ROWS, bad)}[rows]
+    for call in (
+        lambda: conv(X, W, None, *pair, SEGMENTS, 3),
+        lambda: conv_grad_weight(X, X, *pair, SEGMENTS),
+        lambda: aggregate(X, *pair, None, 3),
+        lambda: pool_max(X, *pair, 3),
+        lambda: pair_dot(X, X, *pair),
+    ):
+        with pytest.raises((IndexError, ValueError, RuntimeError)):
+            call()
