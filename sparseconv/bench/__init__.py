@@ -1,0 +1,1 @@
+"""Timings: this library, other libraries and a plain matrix product, side by side."""

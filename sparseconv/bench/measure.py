@@ -1,0 +1,190 @@
+"""Compare results, then time in turns: A B C, A B C, ..."""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sparseconv.bench.ours import JOBS
+from sparseconv.bench.peers import Peer
+from sparseconv.bench.problem import Job, Problem
+
+OURS = "sparseconv"
+LEAST_ROUNDS = 3
+SHORTEST = 0.005
+
+
+@dataclass(frozen=True)
+class Quartiles:
+    """Median and quartiles of a sample."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Quartiles:
+        """Return those of at least one value."""
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(low, median, high)
+
+
+@dataclass
+class Row:
+    """One line of the table.
+
+    Attributes:
+        scene: its name.
+        case: name of the case.
+        title: what is timed.
+        channels: C, or None where the case has no such width.
+        voxels: rows N.
+        flops: of the pairs, 0 where there are none.
+        rounds: how often each contender was timed.
+        seconds: each contender's time, by name.
+        ratios: each peer's time over ours, round by round.
+        errors: why a peer was not timed, by name.
+        busy: processor time over wall time of ours: the threads that really worked.
+    """
+
+    scene: str
+    case: str
+    title: str
+    channels: int | None
+    voxels: int
+    flops: int
+    rounds: int = 0
+    seconds: dict[str, Quartiles] = field(default_factory=dict)
+    ratios: dict[str, Quartiles] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    busy: float = 0.0
+
+
+def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> tuple[str, float]:
+    """Return the part of a result that differs most, and by how much.
+
+    Integers must be equal. Floats are compared by the largest difference over the largest number
+    of the part; infinity stands for another shape, other parts, or a NaN.
+    """
+    if ours.keys() != theirs.keys():
+        return ", ".join(sorted(ours.keys() ^ theirs.keys())), math.inf
+    worst = ("", 0.0)
+    for name, a in ours.items():
+        b = theirs[name]
+        if a.shape != b.shape:
+            return f"shape of {name}", math.inf
+        if not a.numel():
+            continue
+        if not a.is_floating_point():
+            gap = 0.0 if torch.equal(a.long(), b.long()) else math.inf
+        else:
+            scale = float(a.abs().max())
+            gap = float((a - b).abs().max()) / (scale or 1.0)
+            gap = math.inf if math.isnan(gap) else gap
+        if gap > worst[1]:
+            worst = (name, gap)
+    return worst
+
+
+def _timed(job: Job, times: int, threads: int) -> tuple[float, float]:
+    """Return seconds a call, wall and processor."""
+    torch.set_num_threads(threads)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(times):
+        job.run()
+    cpu_end, wall_end = time.process_time(), time.perf_counter()
+    return (wall_end - wall) / times, (cpu_end - cpu) / times
+
+
+def _contenders(
+    row: Row, problem: Problem, kind: str, peers: list[Peer], threads: int, tolerance: float
+) -> tuple[dict[str, Job], dict[str, int]]:
+    """Prepare ours and every peer whose result is ours; note the others in `row.errors`."""
+    torch.set_num_threads(threads)
+    ours = JOBS[kind](problem)
+    expected = ours.read(ours.run())
+    jobs, allowed = {OURS: ours}, {OURS: threads}
+    for peer in peers:
+        if kind not in peer.jobs or not peer.here:
+            continue
+        allowed[peer.name] = min(threads, peer.threads or threads)
+        torch.set_num_threads(allowed[peer.name])
+        try:
+            job = peer.jobs[kind](problem)
+            found = job.read(job.run())
+        except Exception as error:
+            row.errors[peer.name] = f"failed: {type(error).__name__}: {error}"
+            continue
+        part, gap = difference(expected, found) if peer.compares else ("", 0.0)
+        if gap > tolerance:
+            row.errors[peer.name] = f"results differ: {part} by {gap:.1e} (allowed {tolerance:.0e})"
+            continue
+        jobs[peer.name] = job
+    return jobs, allowed
+
+
+def measure(
+    row: Row,
+    problem: Problem,
+    kind: str,
+    peers: list[Peer],
+    *,
+    threads: int = 1,
+    repeat: int = 15,
+    seconds: float = 10.0,
+    tolerance: float = 1e-4,
+) -> Row:
+    """Fill a row: check that results agree, then time all contenders in turns.
+
+    Args:
+        row: takes the figures.
+        problem: inputs.
+        kind: which job of each contender.
+        peers: those to run beside ours; a peer without such a job, or not installed, is left out.
+        threads: of ours, and of the peers that allow as many.
+        repeat: rounds, each timing every contender once.
+        seconds: stop after the round in which this has passed, but not before three.
+        tolerance: see `Case`.
+
+    Returns:
+        `row`.
+    """
+    jobs, allowed = _contenders(row, problem, kind, peers, threads, tolerance)
+    times = {}
+    for name, job in jobs.items():
+        once, _ = _timed(job, 1, allowed[name])
+        times[name] = max(1, math.ceil(SHORTEST / max(once, 1e-7)))
+    wall: dict[str, list[float]] = {name: [] for name in jobs}
+    cpu: list[float] = []
+    begin = time.perf_counter()
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        while row.rounds < repeat:
+            if row.rounds >= LEAST_ROUNDS and time.perf_counter() - begin > seconds:
+                break
+            for name, job in jobs.items():
+                took, worked = _timed(job, times[name], allowed[name])
+                wall[name].append(took)
+                if name == OURS:
+                    cpu.append(worked)
+            row.rounds += 1
+    finally:
+        if collecting:
+            gc.enable()
+    row.seconds = {name: Quartiles.of(values) for name, values in wall.items()}
+    row.busy = sum(cpu) / sum(wall[OURS])
+    for name, values in wall.items():
+        if name != OURS:
+            pairs = zip(values, wall[OURS], strict=True)
+            row.ratios[name] = Quartiles.of([theirs / ours for theirs, ours in pairs])
+    return row

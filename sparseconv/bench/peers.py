@@ -1,0 +1,153 @@
+"""What the library is timed against; each is optional but the ones torch and numpy make."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparseconv._errors import complain
+from sparseconv.bench import spconv_peer
+from sparseconv.bench.ours import JOBS
+from sparseconv.bench.problem import Job, Problem, by_site
+from sparseconv.ops._registry import use_backend
+
+JobMaker = Callable[[Problem], Job]
+CHUNK = 32_768
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One thing to compare with.
+
+    Attributes:
+        name: as chosen on the command line and shown in the table.
+        note: what it is, for the lines under the table.
+        jobs: how it does a case, by kind; kinds that are not there are left out.
+        package: module it needs, None for none beyond this library's own.
+        distribution: name of that package's metadata.
+        pip: the line that installs it.
+        threads: most threads it gives right results with, None for any number.
+        compares: whether its result must equal ours; not so for a yardstick.
+    """
+
+    name: str
+    note: str
+    jobs: Mapping[str, JobMaker]
+    package: str | None = None
+    distribution: str | None = None
+    pip: str | None = None
+    threads: int | None = None
+    compares: bool = True
+
+    @property
+    def here(self) -> bool:
+        """Whether it can be imported."""
+        return self.package is None or importlib.util.find_spec(self.package) is not None
+
+    @property
+    def version(self) -> str | None:
+        """Version of its package."""
+        return importlib.metadata.version(self.distribution) if self.distribution else None
+
+
+def _on_reference(kind: str) -> JobMaker:
+    """Return our own job, run by plain torch: gather, matrix product, index_add."""
+
+    def make(problem: Problem) -> Job:
+        job = JOBS[kind](problem)
+        # builds the rulebook, which is kept
+        job.run()
+
+        def run() -> object:
+            with use_backend("reference"):
+                return job.run()
+
+        return Job(run, job.read)
+
+    return make
+
+
+def _products(problem: Problem) -> Job:
+    """Dense products of the same floating-point operations: no gather, no scatter, no index."""
+    calls: list[tuple[Tensor, Tensor, Tensor]] = []
+    for rows, channels, width in problem.products:
+        left, right = torch.randn(min(rows, CHUNK), channels), torch.randn(channels, width)
+        out = torch.empty(len(left), width)
+        parts = [CHUNK] * (rows // CHUNK) + [rows % CHUNK]
+        for size in parts * problem.passes:
+            calls.append((left[:size], right, out[:size]))
+
+    @torch.no_grad()
+    def run() -> None:
+        for left, right, out in calls:
+            torch.mm(left, right, out=out)
+
+    return Job(run, lambda _: {})
+
+
+def _unique(problem: Problem) -> Job:
+    """Voxelise with `np.unique` and `np.bincount`."""
+    scene, values = problem.scene, problem.values.numpy().astype(np.float64)
+
+    def run() -> tuple[np.ndarray, np.ndarray]:
+        sites = np.floor(scene.xyz / scene.voxel_size).astype(np.int32)
+        unique, inverse, counts = np.unique(sites, axis=0, return_inverse=True, return_counts=True)
+        inverse = inverse.reshape(-1)
+        sums = [np.bincount(inverse, column, len(unique)) for column in values.T]
+        return unique, (np.stack(sums, 1) / counts[:, None]).astype(np.float32)
+
+    def read(found: tuple[np.ndarray, np.ndarray]) -> dict[str, Tensor]:
+        unique, means = (torch.from_numpy(part) for part in found)
+        coords = torch.cat([torch.zeros_like(unique[:, :1]), unique], 1)
+        return by_site(coords, means)
+
+    return Job(run, read)
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            "spconv",
+            "its CPU path (Native); always one thread, since with two its results are wrong",
+            spconv_peer.JOBS,
+            package="spconv",
+            distribution="spconv",
+            pip='pip install "spconv==2.3.8" "cumm<0.8"',
+            threads=1,
+        ),
+        Peer(
+            "torch",
+            "gather, matrix product and index_add of torch, on the same rulebook",
+            {kind: _on_reference(kind) for kind in ("conv", "gradient")},
+        ),
+        Peer("numpy", "np.unique and np.bincount", {"points": _unique}),
+        Peer(
+            "mm",
+            "torch.mm of the same floating-point operations: a yardstick, not a contender",
+            {kind: _products for kind in ("conv", "gradient", "down", "unet", "training")},
+            compares=False,
+        ),
+    )
+}
+
+
+def choose(names: str) -> list[Peer]:
+    """Return the peers of a comma-separated list; `all` and `none` are lists, too.
+
+    Raises:
+        ValueError: a name is not known.
+    """
+    if names == "all":
+        return list(PEERS.values())
+    wanted = [] if names == "none" else [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name not in PEERS:
+            raise ValueError(complain("--peers", f"all, none, or {', '.join(PEERS)}", name))
+    return [PEERS[name] for name in wanted]

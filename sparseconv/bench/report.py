@@ -1,0 +1,112 @@
+"""The table for people and the JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sparseconv._optional import require
+from sparseconv.bench.measure import OURS, Quartiles, Row
+from sparseconv.bench.peers import Peer
+
+
+def duration(seconds: float) -> str:
+    """Return seconds with three digits in a unit that fits."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds:.0f} s"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def ratio(value: Quartiles) -> str:
+    """Return a ratio with its quartiles."""
+    digits = 2 if value.median >= 0.1 else 4
+    low, median, high = (f"{v:.{digits}f}" for v in (value.low, value.median, value.high))
+    return f"{median}× ({low}–{high})"
+
+
+def _speed(row: Row) -> str:
+    return f"{row.flops / row.seconds[OURS].median / 1e9:.0f}" if row.flops else ""
+
+
+def _beside(row: Row, name: str) -> str:
+    if name in row.errors:
+        return f"[red]{row.errors[name]}[/red]"
+    if name not in row.ratios:
+        return ""
+    return f"{ratio(row.ratios[name])}  {duration(row.seconds[name].median)}"
+
+
+def table(rows: Sequence[Row], peers: Sequence[Peer]) -> Any:
+    """Return the rich table: a line per row, a column per peer that was there."""
+    made = require("rich.table").Table(title=None, pad_edge=False)
+    made.add_column("scene")
+    made.add_column("what")
+    made.add_column("C", justify="right")
+    made.add_column(OURS, justify="right")
+    made.add_column("GFLOP/s", justify="right")
+    beside = [peer for peer in peers if any(_beside(row, peer.name) for row in rows)]
+    for peer in beside:
+        made.add_column(f"{peer.name} / {OURS}", justify="right")
+    for row in rows:
+        made.add_row(
+            f"{row.scene} {row.voxels:,}",
+            row.title,
+            "" if row.channels is None else str(row.channels),
+            duration(row.seconds[OURS].median),
+            _speed(row),
+            *(_beside(row, peer.name) for peer in beside),
+        )
+    return made
+
+
+def notes(peers: Sequence[Peer], machine: dict[str, object], threads: int) -> list[str]:
+    """Return the lines under the table: machine, how to read it, which peers were missing."""
+    lines = [
+        f"{machine['processor']}, kernels {machine['instructions']}, torch {machine['torch']}, "
+        f"{threads} thread{'s' if threads > 1 else ''}",
+        "x / sparseconv: time of x over ours in the same round, median (quartiles); above 1 we "
+        "are faster. Then the median time of x.",
+    ]
+    for peer in peers:
+        if peer.here:
+            version = f" {peer.version}" if peer.version else ""
+            lines.append(f"{peer.name}{version}: {peer.note}")
+        else:
+            lines.append(f"{peer.name}: missing; to run it beside: {peer.pip}")
+    return lines
+
+
+def show(
+    rows: Sequence[Row], peers: Sequence[Peer], machine: dict[str, object], threads: int
+) -> None:
+    """Print the table and its notes on standard output."""
+    console = require("rich.console").Console(markup=True, highlight=False)
+    if not console.is_terminal:
+        # a file has no edge to wrap at
+        console.width = 220
+    if rows:
+        console.print(table(rows, peers))
+    for line in notes(peers, machine, threads):
+        console.print(line, markup=False)
+
+
+def as_json(
+    rows: Sequence[Row], peers: Sequence[Peer], machine: dict[str, object], threads: int
+) -> dict[str, object]:
+    """Return everything as plain dicts: seconds, ratios with quartiles, errors, missing peers."""
+    return {
+        "machine": machine,
+        "threads": threads,
+        "peers": {
+            peer.name: {
+                "here": peer.here,
+                "version": peer.version if peer.here else None,
+                "pip": peer.pip,
+                "threads": min(threads, peer.threads or threads),
+            }
+            for peer in peers
+        },
+        "rows": [asdict(row) for row in rows],
+    }

@@ -1,0 +1,163 @@
+"""`sparseconv bench`: choose scenes, cases and peers; measure; report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from sparseconv._errors import complain
+from sparseconv.bench.cases import CASES, Case
+from sparseconv.bench.machine import describe_machine
+from sparseconv.bench.measure import Row, measure
+from sparseconv.bench.peers import PEERS, Peer, choose
+from sparseconv.bench.report import as_json, show
+from sparseconv.bench.scenes import MADE, REAL, Scene, load_scan, load_scene, usual_scenes
+
+CHANNELS = "16,32,64,128"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options of the benchmark."""
+    options = argparse.ArgumentParser(
+        prog="sparseconv bench",
+        description="Time the library beside others, in turns, in one process, and print ratios. "
+        "Results are compared before anything is timed.",
+    )
+    add = options.add_argument
+    add("--scenes", metavar="NAMES", help=f"of {', '.join([*MADE, *REAL])}; the usual ones if none")
+    add("--scan", type=Path, metavar="FILE", help="a scan of your own; with --voxel")
+    add("--voxel", type=float, metavar="METRES", help="voxel size of --scan")
+    add("--cases", metavar="NAMES", help=f"of {', '.join(CASES)}; all if none")
+    add("--channels", default=CHANNELS, metavar="LIST", help=f"widths of a layer ({CHANNELS})")
+    add("--peers", default="all", metavar="NAMES", help=f"all, none, or of {', '.join(PEERS)}")
+    add("--full", action="store_true", help="the large MinkUNet instead of the small one")
+    add("--threads", type=int, default=1, metavar="N", help="threads of ours (1)")
+    add("--repeat", type=int, default=15, metavar="N", help="rounds of a row (15)")
+    add("--seconds", type=float, default=10.0, help="stop a row after this long (10)")
+    add("--json", type=Path, metavar="FILE", help="write all figures there, too")
+    add("--quiet", action="store_true", help="no progress on standard error")
+    return options
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(complain(name, "a number above 0", f"{value:g}"))
+
+
+def _names(text: str | None, usual: list[str]) -> list[str]:
+    return usual if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _cases(text: str | None) -> list[Case]:
+    names = _names(text, list(CASES))
+    for name in names:
+        if name not in CASES:
+            raise ValueError(complain("--cases", f"names among {', '.join(CASES)}", name))
+    return [CASES[name] for name in names]
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        widths = [int(part) for part in text.split(",")]
+    except ValueError:
+        widths = [0]
+    if min(widths) < 1:
+        raise ValueError(complain("--channels", "ints above 0, such as 32,64", repr(text)))
+    return widths
+
+
+def _scenes(args: argparse.Namespace) -> Iterator[Scene]:
+    if args.scan is not None:
+        yield load_scan(args.scan, args.voxel)
+        return
+    for name in _names(args.scenes, usual_scenes()):
+        yield load_scene(name)
+
+
+def _rows(args: argparse.Namespace, peers: list[Peer]) -> Iterator[Row]:
+    cases, widths = _cases(args.cases), _widths(args.channels)
+    for scene in _scenes(args):
+        for case in cases:
+            for width in widths if case.swept else widths[:1]:
+                if not args.quiet:
+                    suffix = f", C = {width}" if case.swept else ""
+                    print(f"{scene.name}: {case.title}{suffix}", file=sys.stderr, flush=True)
+                problem = case.prepare(scene, width, args.full)
+                yield measure(
+                    Row(
+                        scene.name,
+                        case.name,
+                        case.title,
+                        width if case.swept else None,
+                        len(scene.coords),
+                        problem.flops,
+                    ),
+                    problem,
+                    case.kind,
+                    peers,
+                    threads=args.threads,
+                    repeat=args.repeat,
+                    seconds=args.seconds,
+                    tolerance=case.tolerance,
+                )
+
+
+def _write(path: Path, content: dict[str, object]) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+            file.write("\n")
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def main(argv: list[str]) -> int:
+    """Run the benchmark.
+
+    Args:
+        argv: words after `sparseconv bench`.
+
+    Returns:
+        0; 1 where a peer disagreed or failed; 130 after Ctrl-C, with what was done printed.
+
+    Raises:
+        ValueError, FileNotFoundError: an option is wrong; the message names it.
+    """
+    args = parser().parse_args(argv)
+    for name in ("threads", "repeat", "seconds"):
+        _positive(f"--{name}", getattr(args, name))
+    if args.scan is not None:
+        if args.voxel is None:
+            raise ValueError(
+                complain("--voxel", "metres beside --scan", "none", "add --voxel 0.05")
+            )
+        _positive("--voxel", args.voxel)
+    peers = choose(args.peers)
+    rows: list[Row] = []
+    stopped = False
+    threads = torch.get_num_threads()
+    try:
+        for row in _rows(args, peers):
+            rows.append(row)
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        torch.set_num_threads(threads)
+    machine = describe_machine()
+    show(rows, peers, machine, args.threads)
+    if args.json is not None:
+        _write(args.json, as_json(rows, peers, machine, args.threads))
+    if stopped:
+        print("stopped: the rows above are complete, the rest was not run", file=sys.stderr)
+        return 130
+    return 1 if any(row.errors for row in rows) else 0

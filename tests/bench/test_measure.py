@@ -1,0 +1,135 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from sparseconv.bench.cases import CASES
+from sparseconv.bench.measure import OURS, Quartiles, Row, difference, measure
+from sparseconv.bench.ours import JOBS
+from sparseconv.bench.peers import Peer
+from sparseconv.bench.problem import Job
+from sparseconv.bench.scenes import load_scene
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return CASES["conv"].prepare(load_scene("sheet"), 4, False)
+
+
+def empty_row(problem):
+    return Row("sheet", "conv", "title", 4, len(problem.coords), problem.flops)
+
+
+def test_difference_is_relative_to_the_largest_number():
+    a = {"y": torch.tensor([1.0, -10.0])}
+    assert difference(a, {"y": torch.tensor([1.5, -10.0])}) == ("y", pytest.approx(0.05))
+    assert difference(a, {"y": a["y"].clone()}) == ("", 0.0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"y": torch.tensor([1.0, math.nan])},
+        {"y": torch.tensor([1.0])},
+        {"z": torch.tensor([1.0, 2.0])},
+        {"y": torch.tensor([1.0, 2.0]), "z": torch.tensor([0])},
+    ],
+    ids=["nan", "shape", "name", "more"],
+)
+def test_difference_without_a_number_is_infinite(other):
+    assert difference({"y": torch.tensor([1.0, 2.0])}, other)[1] == math.inf
+
+
+def test_integers_must_be_equal():
+    rows = {"pairs": torch.tensor([1, 2, 3])}
+    assert difference(rows, {"pairs": torch.tensor([1, 2, 3], dtype=torch.int32)})[1] == 0
+    assert difference(rows, {"pairs": torch.tensor([1, 2, 4])})[1] == math.inf
+
+
+def test_quartiles():
+    assert Quartiles.of([4.0, 1.0, 3.0, 2.0, 5.0]) == Quartiles(2.0, 3.0, 4.0)
+    assert Quartiles.of([7.0]) == Quartiles(7.0, 7.0, 7.0)
+
+
+def test_a_peer_with_wrong_results_is_reported_and_not_timed(problem):
+    calls = []
+
+    def wrong(problem):
+        job = JOBS["conv"](problem)
+
+        def run():
+            calls.append(1)
+            y = job.run().clone()
+            y[17] += 0.01 * y.abs().max()
+            return y
+
+        return Job(run, job.read)
+
+    row = measure(
+        empty_row(problem), problem, "conv", [Peer("fake", "", {"conv": wrong})], repeat=3
+    )
+    assert "results differ: features by 1.0e-02" in row.errors["fake"]
+    assert len(calls) == 1
+    assert "fake" not in row.ratios and "fake" not in row.seconds
+    assert row.seconds[OURS].median > 0
+
+
+def test_a_peer_that_raises_is_reported(problem):
+    def broken(problem):
+        raise RuntimeError("no such kernel")
+
+    row = measure(
+        empty_row(problem), problem, "conv", [Peer("fake", "", {"conv": broken})], repeat=3
+    )
+    assert row.errors["fake"] == "failed: RuntimeError: no such kernel"
+
+
+def test_contenders_take_turns(problem):
+    order = []
+
+    def named(name, kind):
+        def make(problem):
+            job = JOBS[kind](problem)
+
+            def run():
+                order.append(name)
+                return job.run()
+
+            return Job(run, job.read)
+
+        return make
+
+    peers = [Peer(name, "", {"conv": named(name, "conv")}) for name in ("a", "b")]
+    row = measure(empty_row(problem), problem, "conv", peers, repeat=4, seconds=60)
+    turns = [name for name, _ in itertools.groupby(order)]
+    # compared once, tried once, then four rounds
+    assert turns == ["a", "b"] * 6
+    assert row.rounds == 4
+    assert set(row.ratios) == {"a", "b"}
+
+
+def test_time_runs_out_only_after_three_rounds(problem):
+    row = measure(empty_row(problem), problem, "conv", [], repeat=50, seconds=1e-9)
+    assert row.rounds == 3
+
+
+def test_a_peer_keeps_to_its_threads(problem):
+    seen = []
+
+    def make(problem):
+        job = JOBS["conv"](problem)
+
+        def run():
+            seen.append(torch.get_num_threads())
+            return job.run()
+
+        return Job(run, job.read)
+
+    before = torch.get_num_threads()
+    peer = Peer("fake", "", {"conv": make}, threads=1)
+    try:
+        measure(empty_row(problem), problem, "conv", [peer], threads=2, repeat=3)
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}

@@ -1,0 +1,86 @@
+import json
+
+import pytest
+import torch
+
+from sparseconv.bench import runner
+from sparseconv.bench.ours import JOBS
+from sparseconv.bench.peers import PEERS, Peer
+from sparseconv.bench.problem import Job
+
+SMALL = ["--scenes", "sheet", "--channels", "4", "--repeat", "3", "--seconds", "0.1"]
+
+
+def test_table_and_json(tmp_path, capsys):
+    file = tmp_path / "figures.json"
+    threads = torch.get_num_threads()
+    words = [*SMALL, "--cases", "rulebook,conv,voxelize", "--peers", "mm", "--json", str(file)]
+    assert runner.main(words) == 0
+    assert torch.get_num_threads() == threads
+    out, err = capsys.readouterr()
+    assert "3³ submanifold, forward, warm" in out and "sheet 2,264" in out
+    assert err.splitlines()[0] == "sheet: 3³ rulebook, cold"
+    found = json.loads(file.read_text())
+    assert set(found) == {"machine", "threads", "peers", "rows"}
+    assert found["threads"] == 1
+    assert [row["case"] for row in found["rows"]] == ["rulebook", "conv", "voxelize"]
+    conv = found["rows"][1]
+    assert conv["channels"] == 4 and conv["rounds"] == 3 and not conv["errors"]
+    assert conv["flops"] > 2 * conv["voxels"] * 16
+    for part in (conv["seconds"]["sparseconv"], conv["ratios"]["mm"]):
+        assert 0 < part["low"] <= part["median"] <= part["high"]
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_a_missing_peer_is_listed_with_its_pip_line(monkeypatch, capsys):
+    absent = Peer("absent", "", {}, package="no_such_package", pip="pip install no-such-package")
+    monkeypatch.setitem(PEERS, "absent", absent)
+    assert runner.main([*SMALL, "--cases", "conv", "--peers", "absent", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert "absent: missing; to run it beside: pip install no-such-package" in out
+    assert err == ""
+
+
+def test_a_disagreement_is_in_the_table_and_in_the_exit_code(monkeypatch, capsys):
+    def wrong(problem):
+        job = JOBS["conv"](problem)
+        return Job(lambda: -job.run(), job.read)
+
+    monkeypatch.setitem(PEERS, "wrong", Peer("wrong", "", {"conv": wrong}))
+    assert runner.main([*SMALL, "--cases", "conv", "--peers", "wrong", "--quiet"]) == 1
+    assert "results differ: features by 2.0e+00" in capsys.readouterr().out
+
+
+def test_interrupted_runs_show_what_is_done(monkeypatch, capsys):
+    real, calls = runner.measure, []
+
+    def second_time_stops(*args, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    monkeypatch.setattr(runner, "measure", second_time_stops)
+    assert runner.main([*SMALL, "--cases", "conv,gradient", "--peers", "none"]) == 130
+    out, err = capsys.readouterr()
+    assert "forward, warm" in out and "backward" not in out
+    assert "stopped" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--cases", "nothing"], "--cases"),
+        (["--scenes", "moon"], "--scenes"),
+        (["--peers", "nobody"], "--peers"),
+        (["--channels", "4,x"], "--channels"),
+        (["--channels", "0"], "--channels"),
+        (["--repeat", "0"], "--repeat"),
+        (["--threads", "0"], "--threads"),
+        (["--scan", "a.ply"], "--voxel"),
+        (["--scan", "a.ply", "--voxel", "-1"], "--voxel"),
+    ],
+)
+def test_bad_options_are_named(words, name):
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        runner.main([*words, "--quiet"])
