@@ -53,15 +53,18 @@ class Geometry:
         size: kernel size (kx, ky, kz), taps.
         stride: step of the output lattice, voxels of the input lattice.
         padding: voxels before the first input site.
+        far_padding: voxels after the last one; more than `padding` only for `"same"` and an odd
+            `dilation * (size - 1)`.
         dilation: distance between taps, voxels.
         offsets: tap offsets as 3K ints, x-major: `tap * dilation - padding`, voxels.
-        key: a short unique name, such as `k3.3.3s1.1.1p1.1.1d1.1.1`.
+        key: a short unique name, such as `k3.3.3s1.1.1p1.1.1d1.1.1f1.1.1`.
     """
 
     size: Triple
     stride: Triple = (1, 1, 1)
     padding: Triple = (0, 0, 0)
     dilation: Triple = (1, 1, 1)
+    far_padding: Triple | None = None
     offsets: tuple[int, ...] = field(init=False, repr=False, compare=False)
     key: str = field(init=False, repr=False, compare=False)
 
@@ -74,7 +77,10 @@ class Geometry:
             for iz in range(kz)
             for v in (ix * dx - px, iy * dy - py, iz * dz - pz)
         )
-        parts = zip("kspd", (self.size, self.stride, self.padding, self.dilation), strict=True)
+        if self.far_padding is None:
+            object.__setattr__(self, "far_padding", self.padding)
+        fields = (self.size, self.stride, self.padding, self.dilation, self.far_padding)
+        parts = zip("kspdf", fields, strict=True)
         key = "".join(f"{name}{'.'.join(map(str, values))}" for name, values in parts)
         object.__setattr__(self, "offsets", offsets)
         object.__setattr__(self, "key", key)
@@ -106,6 +112,7 @@ class Geometry:
         size = triple("kernel_size", kernel_size, least=1)
         step = triple("stride", stride, least=1)
         spread = triple("dilation", dilation, least=1)
+        far = None
         if isinstance(padding, str):
             if padding == "same":
                 if step != (1, 1, 1):
@@ -117,7 +124,9 @@ class Geometry:
                             "give the padding in voxels",
                         )
                     )
-                left = tuple(d * (k - 1) // 2 for d, k in zip(spread, size, strict=True))
+                total = tuple(d * (k - 1) for d, k in zip(spread, size, strict=True))
+                left = tuple(t // 2 for t in total)
+                far = tuple(t - t // 2 for t in total)
             elif padding == "valid":
                 left = (0, 0, 0)
             else:
@@ -126,7 +135,7 @@ class Geometry:
                 )
         else:
             left = triple("padding", padding, least=0)
-        return cls(size, step, left, spread)
+        return cls(size, step, left, spread, far)
 
     @classmethod
     def submanifold(
@@ -147,12 +156,19 @@ class Geometry:
             shape: extent of the input lattice, voxels.
 
         Returns:
-            `floor((shape + 2 padding - dilation (size - 1) - 1) / stride) + 1`, at least 0.
+            `floor((shape + padding + far_padding - dilation (size - 1) - 1) / stride) + 1`, at
+            least 0.
         """
         out = tuple(
-            max((n + 2 * p - d * (k - 1) - 1) // s + 1, 0)
-            for n, k, s, p, d in zip(
-                shape, self.size, self.stride, self.padding, self.dilation, strict=True
+            max((n + p + f - d * (k - 1) - 1) // s + 1, 0)
+            for n, k, s, p, f, d in zip(
+                shape,
+                self.size,
+                self.stride,
+                self.padding,
+                self.far_padding,
+                self.dilation,
+                strict=True,
             )
         )
         return (out[0], out[1], out[2])

@@ -26,6 +26,17 @@ def check_coords(name: str, coords: Tensor) -> None:
         raise ValueError(complain(name, "shape [N, 4]", describe(coords), cure))
 
 
+def check_geometry(offsets: list[int], stride: list[int], *bounds: list[int]) -> None:
+    """Refuse tap offsets that are not threes of ints, and strides below 1."""
+    if len(offsets) % 3:
+        raise ValueError(complain("offsets", "3K ints, x y z of each tap", f"{len(offsets)}"))
+    if len(stride) != 3 or min(stride) < 1:
+        raise ValueError(complain("stride", "three ints >= 1", f"{list(stride)}"))
+    for bound in bounds:
+        if len(bound) not in (0, 3):
+            raise ValueError(complain("lower, upper", "three ints or none", f"{list(bound)}"))
+
+
 def check_features(name: str, features: Tensor) -> None:
     """Refuse what is not a floating tensor [N, C]."""
     if not isinstance(features, Tensor) or features.dtype not in FLOATS:
@@ -74,6 +85,8 @@ def check_conv(
     """Refuse channels, groups, taps and dtypes that do not fit each other."""
     check_features("features", features)
     check_same_dtype("weight", weight, features)
+    if weight.dim() != 3:
+        raise ValueError(complain("weight", "shape [K, C / G, D]", describe(weight)))
     channels, (taps, per_group, width) = features.shape[1], weight.shape
     if groups < 1 or channels != per_group * groups or width % groups:
         raise ValueError(

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
+from sparseconv._errors import complain
 from sparseconv.backends.reference import aggregate as reference
-from sparseconv.ops._checks import check_features, check_pairs, check_same_dtype
+from sparseconv.ops._checks import check_features, check_pairs, check_same_dtype, describe
 from sparseconv.ops._registry import compiled, define
 
 
@@ -86,11 +87,15 @@ def aggregate(
 
     Raises:
         TypeError: dtypes or devices differ.
+        ValueError: lengths or channels differ.
     """
     check_features("features", features)
     check_pairs(in_rows, out_rows)
     if weights is not None:
         check_same_dtype("weights", weights, features)
+        if weights.dim() != 1 or weights.shape[0] != in_rows.shape[0]:
+            expected = f"shape [{in_rows.shape[0]}], one per pair"
+            raise ValueError(complain("weights", expected, describe(weights)))
     return _aggregate(features, in_rows, out_rows, weights, num_out)
 
 
@@ -113,8 +118,11 @@ def pair_dot(
 
     Raises:
         TypeError: dtypes or devices differ.
+        ValueError: lengths or channels differ.
     """
     check_features("a", a)
     check_same_dtype("b", b, a)
+    if b.dim() != 2 or b.shape[1] != a.shape[1]:
+        raise ValueError(complain("b", f"shape [M, {a.shape[1]}]", describe(b)))
     check_pairs(a_rows, b_rows)
     return _pair_dot(a, b, a_rows, b_rows)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sparseconv._errors import complain
 from sparseconv.backends.reference import conv as reference
 from sparseconv.ops._checks import check_conv, check_features, check_pairs, check_same_dtype
 from sparseconv.ops._registry import compiled, define
@@ -161,8 +162,17 @@ def conv_grad_weight(
 
     Raises:
         TypeError: dtypes or devices differ.
+        ValueError: `groups` does not divide the channels.
     """
     check_features("features", features)
     check_same_dtype("grad", grad, features)
     check_pairs(in_rows, out_rows)
+    if groups < 1 or features.shape[1] % groups or grad.shape[1] % groups:
+        raise ValueError(
+            complain(
+                "groups",
+                f"a divisor of {features.shape[1]} and {grad.shape[1]} channels",
+                f"{groups}",
+            )
+        )
     return _conv_grad_weight(features, grad, in_rows, out_rows, segments, groups)

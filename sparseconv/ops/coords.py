@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sparseconv.backends.reference import coords as reference
-from sparseconv.ops._checks import check_coords
+from sparseconv.ops._checks import check_coords, check_geometry
 from sparseconv.ops._registry import compiled, define
 
 
@@ -143,7 +143,9 @@ def output_coords(
         int32 [U, 4].
 
     Raises:
-        ValueError: an output site does not fit int32.
+        ValueError: `offsets`, `stride` or a bound is malformed, or an output site does not fit
+            int32.
     """
     check_coords("coords", coords)
+    check_geometry(offsets, stride, lower, upper)
     return _output_coords(coords, offsets, stride, lower, upper, transposed)

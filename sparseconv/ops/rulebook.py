@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sparseconv.backends.reference import rulebook as reference
-from sparseconv.ops._checks import check_coords
+from sparseconv.ops._checks import check_coords, check_geometry
 from sparseconv.ops._registry import compiled, define
 
 
@@ -54,4 +54,5 @@ def rulebook(
     """
     check_coords("in_coords", in_coords)
     check_coords("out_coords", out_coords)
+    check_geometry(offsets, stride)
     return _rulebook(in_coords, table, out_coords, offsets, stride, same_sites)

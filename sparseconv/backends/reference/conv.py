@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from sparseconv.backends.reference.pairs import pair_bounds, rows_within
+
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype sums are kept in: float64 for float64, else float32."""
@@ -24,13 +26,15 @@ def conv(
     x, w = features.to(wide), weight.to(wide)
     taps, per_group, width = w.shape
     y = torch.zeros(num_out, width, dtype=wide, device=features.device)
-    bounds = segments.tolist()
+    inputs = rows_within("in_rows", in_rows, x.shape[0])
+    outputs = rows_within("out_rows", out_rows, num_out)
+    bounds = pair_bounds(segments, in_rows.shape[0])
     for t in range(taps):
         pairs = slice(bounds[t], bounds[t + 1])
-        gathered = x[in_rows[pairs].long()].reshape(-1, groups, per_group)
+        gathered = x[inputs[pairs]].reshape(-1, groups, per_group)
         by_group = w[t].reshape(per_group, groups, width // groups)
         product = torch.einsum("pgc,cgd->pgd", gathered, by_group).reshape(-1, width)
-        y.index_add_(0, out_rows[pairs].long(), product)
+        y.index_add_(0, outputs[pairs], product)
     if bias is not None:
         y += bias.to(wide)
     return y.to(features.dtype)
@@ -50,10 +54,12 @@ def conv_grad_weight(
     taps = segments.shape[0] - 1
     per_group, width = x.shape[1] // groups, g.shape[1]
     out = torch.zeros(taps, per_group, width, dtype=wide, device=features.device)
-    bounds = segments.tolist()
+    inputs = rows_within("in_rows", in_rows, x.shape[0])
+    outputs = rows_within("out_rows", out_rows, g.shape[0])
+    bounds = pair_bounds(segments, in_rows.shape[0])
     for t in range(taps):
         pairs = slice(bounds[t], bounds[t + 1])
-        left = x[in_rows[pairs].long()].reshape(-1, groups, per_group)
-        right = g[out_rows[pairs].long()].reshape(-1, groups, width // groups)
+        left = x[inputs[pairs]].reshape(-1, groups, per_group)
+        right = g[outputs[pairs]].reshape(-1, groups, width // groups)
         out[t] = torch.einsum("pgc,pgd->cgd", left, right).reshape(per_group, width)
     return out.to(features.dtype)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from sparseconv.backends.reference.pairs import rows_within
+
 
 def pool_max(
     features: Tensor,  # [N, C]
@@ -18,13 +20,15 @@ def pool_max(
     n, channels = features.shape
     device = features.device
     shape = (num_out, channels)
-    target = out_rows.long()[:, None].expand(-1, channels)
-    values = features[in_rows.long()]
+    inputs = rows_within("in_rows", in_rows, n)
+    outputs = rows_within("out_rows", out_rows, num_out)
+    target = outputs[:, None].expand(-1, channels)
+    values = features[inputs]
     # two passes: the maximum, then the lowest row that attains it
     best = torch.full(shape, -torch.inf, dtype=features.dtype, device=device)
     best = best.scatter_reduce(0, target, values, "amax")
-    attains = (values == best[out_rows.long()]) | values.isnan()
-    rows = torch.where(attains, in_rows.long()[:, None], n)
+    attains = (values == best[outputs]) | values.isnan()
+    rows = torch.where(attains, inputs[:, None], n)
     winner = torch.full(shape, n, dtype=torch.int64, device=device)
     winner = winner.scatter_reduce(0, target, rows, "amin")
     found = winner < n

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as dense
 
 from sparseconv._errors import complain
 from sparseconv.geometry import Geometry, Triple
@@ -114,6 +115,19 @@ class Convolution(nn.Module):
         if self.bias is not None:
             bound = 1 / math.sqrt(max(self.weight[0].numel(), 1))
             nn.init.uniform_(self.bias, -bound, bound)
+
+    def dense_conv3d(
+        self,
+        x: Tensor,  # [B, C, X, Y, Z]
+    ) -> Tensor:  # [B, D, X', Y', Z']
+        """Convolve a full grid with the layer's parameters, as `torch.nn.Conv3d` would."""
+        g = self.geometry
+        near = g.padding
+        if g.far_padding != g.padding:
+            # torch pads both sides alike; z comes first in its list of pads
+            sides = zip(reversed(g.padding), reversed(g.far_padding), strict=True)
+            x, near = dense.pad(x, [side for pair in sides for side in pair]), (0, 0, 0)
+        return dense.conv3d(x, self.weight, self.bias, g.stride, near, g.dilation, self.groups)
 
     def check_input(self, x: SparseTensor | Tensor) -> None:
         """Refuse an input whose channels are not the layer's.

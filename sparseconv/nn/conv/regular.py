@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as dense
 
 from sparseconv.functional.conv import conv3d
 from sparseconv.nn.conv._base import Convolution
@@ -38,9 +37,6 @@ class SparseConv3d(Convolution):
             [M, D], or dense [B, D, X', Y', Z'].
         """
         self.check_input(x)
-        g = self.geometry
         if isinstance(x, Tensor):
-            return dense.conv3d(
-                x, self.weight, self.bias, g.stride, g.padding, g.dilation, self.groups
-            )
-        return conv3d(x, self.weight, self.bias, g, groups=self.groups, sites=sites)
+            return self.dense_conv3d(x)
+        return conv3d(x, self.weight, self.bias, self.geometry, groups=self.groups, sites=sites)

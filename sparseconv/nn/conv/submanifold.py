@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as dense
 
 from sparseconv.functional.conv import submanifold_conv3d
 from sparseconv.nn.conv._base import Convolution
@@ -77,12 +76,7 @@ class SubMConv3d(Convolution):
         """
         self.check_input(x)
         if isinstance(x, Tensor):
-            spread = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
-            # the far side first, z before y before x
-            pads = [v for total in reversed(spread) for v in (total // 2, total - total // 2)]
-            return dense.conv3d(
-                dense.pad(x, pads), self.weight, self.bias, 1, 0, self.dilation, self.groups
-            )
+            return self.dense_conv3d(x)
         return submanifold_conv3d(
             x,
             self.weight,
