@@ -8,7 +8,7 @@ import numpy as np
 from sparseconv._errors import complain
 from sparseconv.io.point_cloud import PointCloud
 from sparseconv.viz.orientation import up_vector
-from sparseconv.viz.palette import UNKNOWN, Classes, as_classes, eight_bit, label_rgb, ramp_rgb
+from sparseconv.viz.palette import UNKNOWN, Classes, as_classes, label_rgb, ramp_rgb
 
 COLOURS = ("label", "rgb", "confidence", "height", "intensity")
 
@@ -34,10 +34,9 @@ class Legend:
 
 def default_colour(cloud: PointCloud) -> str:
     """Return the most telling colouring that a cloud has the attributes for."""
-    for name in ("label", "rgb"):
-        if name in cloud.attributes:
-            return name
-    return "height"
+    if "label" in cloud.attributes:
+        return "label"
+    return "height" if cloud.unit_rgb() is None else "rgb"
 
 
 def colour_points(
@@ -63,7 +62,8 @@ def colour_points(
     """
     if colour not in COLOURS:
         raise ValueError(complain("colour", f"one of {', '.join(COLOURS)}", repr(colour)))
-    if colour != "height" and colour not in cloud.attributes:
+    natural = cloud.unit_rgb() if colour == "rgb" else None
+    if natural is None and colour != "height" and colour not in cloud.attributes:
         found = ", ".join(cloud.attributes) or "none"
         raise ValueError(
             complain("colour", f"a cloud with the attribute {colour}", found, "colour by height")
@@ -72,8 +72,8 @@ def colour_points(
         labels = np.asarray(cloud.attributes["label"])
         table = as_classes(classes, labels)
         return label_rgb(labels, table), Legend(entries=_shares(labels, table), title="class")
-    if colour == "rgb":
-        return eight_bit(cloud.attributes["rgb"]), Legend(title="colour")
+    if natural is not None:
+        return np.rint(255 * natural).astype(np.uint8), Legend(title="colour")
     if colour == "confidence":
         rgb = ramp_rgb(cloud.attributes["confidence"], "confidence")
         return rgb, Legend(ramp="confidence", title="confidence")

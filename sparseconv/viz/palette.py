@@ -168,23 +168,6 @@ def ramp_rgb(values: np.ndarray, ramp: str, low: float = 0.0, high: float = 1.0)
     return rgb
 
 
-def eight_bit(rgb: np.ndarray) -> np.ndarray:
-    """Return colours as uint8, from uint8, 16-bit integers or floats between 0 and 1.
-
-    Source: LAS asks for 16-bit colours, but many writers store 8-bit values in them; a maximum
-    of at most 255 tells.
-    """
-    rgb = np.asarray(rgb)
-    if rgb.dtype == np.uint8:
-        return rgb
-    if np.issubdtype(rgb.dtype, np.floating):
-        scale = 255.0 if rgb.size == 0 or np.nanmax(rgb) <= 1.0 else 1.0
-        return np.clip(np.nan_to_num(rgb * scale), 0, 255).astype(np.uint8)
-    if rgb.size and rgb.max() > 255:
-        return (rgb >> 8).astype(np.uint8)
-    return rgb.astype(np.uint8)
-
-
 def _triple(colour: Any) -> tuple[int, int, int]:
     if isinstance(colour, str):
         digits = colour.lstrip("#")

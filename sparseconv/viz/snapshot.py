@@ -1,7 +1,5 @@
 """A picture of a cloud in a PNG file, with or without a screen."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 
 from sparseconv._errors import complain
 from sparseconv._optional import require
+from sparseconv.io.atomic import replacing
 from sparseconv.io.point_cloud import PointCloud
 from sparseconv.viz import offscreen, raster
 from sparseconv.viz.camera import Camera, choose_camera, focus, is_landscape
@@ -168,19 +167,10 @@ def closing_point_size(
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write a picture under a temporary name and rename it, so that no half file can stay."""
+    """Write a picture, uint8 [height, width, 3]; the file appears whole or not at all."""
     pictures = require("PIL.Image", extra="io")
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".png", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            pictures.fromarray(picture).save(file, format="PNG", optimize=True)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with replacing(path) as file:
+        pictures.fromarray(picture).save(file, format="PNG", optimize=True)
 
 
 def _draw(

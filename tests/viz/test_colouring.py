@@ -42,3 +42,24 @@ def test_a_missing_attribute_is_named(room):
         colour_points(room, "confidence")
     with pytest.raises(ValueError, match=r"colour: expected one of label, rgb, .*, found 'pink'"):
         colour_points(room, "pink")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"rgb": np.array([[0, 128, 255]], np.uint8)}, [0, 128, 255]),
+        ({"rgb": np.array([[0, 32896, 65535]], np.uint16)}, [0, 128, 255]),
+        ({"rgb": np.array([[0, 128, 255]], np.uint16)}, [0, 128, 255]),
+        (
+            {
+                name: np.array([v])
+                for name, v in zip(("red", "green", "blue"), (0.0, 0.2, 1.0), strict=True)
+            },
+            [0, 51, 255],
+        ),
+    ],
+)
+def test_natural_colours_of_every_kind(given, wanted):
+    cloud = PointCloud(np.zeros((1, 3)), given)
+    assert default_colour(cloud) == "rgb"
+    assert colour_points(cloud, "rgb")[0].tolist() == [wanted]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sparseconv.datasets.labels import ROOMS, STREETS
-from sparseconv.viz.palette import UNKNOWN, as_classes, eight_bit, label_rgb, ramp_rgb
+from sparseconv.viz.palette import UNKNOWN, as_classes, label_rgb, ramp_rgb
 
 # Vienot, Brettel, Mollon 1999, on linear rgb: what red-green blind eyes see
 DEUTERANOPE = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
@@ -68,16 +68,3 @@ def test_ramp_runs_from_its_first_to_its_last_colour():
 
 def test_a_flat_ramp_has_one_colour():
     assert len(np.unique(ramp_rgb(np.full(5, 3.0), "height", 3.0, 3.0), axis=0)) == 1
-
-
-@pytest.mark.parametrize(
-    ("given", "wanted"),
-    [
-        (np.array([[0, 128, 255]], np.uint8), [0, 128, 255]),
-        (np.array([[0, 32768, 65535]], np.uint16), [0, 128, 255]),
-        (np.array([[0, 128, 255]], np.uint16), [0, 128, 255]),
-        (np.array([[0.0, 0.5, 1.0]]), [0, 127, 255]),
-    ],
-)
-def test_colours_become_eight_bit(given, wanted):
-    assert eight_bit(given).tolist() == [wanted]

@@ -1,5 +1,3 @@
-import importlib
-
 import numpy as np
 import pytest
 
@@ -10,8 +8,6 @@ from sparseconv.viz.snapshot import render, snapshot
 
 Image = pytest.importorskip("PIL.Image", reason="the extra io is not installed")
 
-# the room's own name for the function hides the file of the same name
-module = importlib.import_module("sparseconv.viz.snapshot")
 SIZE = (480, 360)
 
 
@@ -112,10 +108,10 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch, room):
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(module.os, "replace", fail)
+    monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(OSError, match="disk full"):
         snapshot(room, path, size=SIZE, renderer="numpy")
     assert path.read_bytes() == b"old"
