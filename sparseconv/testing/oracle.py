@@ -247,9 +247,7 @@ def read(
     origin: Triple = (0, 0, 0),
 ) -> Tensor:  # [N, C]
     """Read the rows of a grid at the given sites."""
-    if not sites:
-        return grid.new_zeros(0, grid.shape[1])
-    b, x, y, z = (torch.tensor(column) for column in zip(*sites, strict=True))
+    b, x, y, z = torch.tensor(sites, dtype=torch.int64).reshape(-1, 4).unbind(1)
     return grid[b, :, x - origin[0], y - origin[1], z - origin[2]]
 
 

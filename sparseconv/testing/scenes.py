@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sparseconv._errors import complain
+from sparseconv.tensor.sparse_tensor import SparseTensor
 
 LIMIT = 2**31 - 1
 
@@ -40,6 +41,11 @@ class Scene:
         rng = torch.Generator().manual_seed(seed)
         x = torch.randn(self.coords.shape[0], channels, dtype=torch.float64, generator=rng)
         return x.to(dtype)
+
+    def tensor(self, channels: int, dtype: torch.dtype = torch.float64) -> SparseTensor:
+        """Return a sparse tensor of this scene with those features."""
+        features = self.features(channels, dtype)
+        return SparseTensor(self.coords, features, self.spatial_shape, self.batch_size)
 
 
 Rows = list[tuple[int, int, int, int]]
