@@ -52,7 +52,8 @@ class Row:
         seconds: each contender's time, by name.
         ratios: each peer's time over ours, round by round.
         errors: why a peer was not timed, by name.
-        busy: processor time over wall time of ours: the threads that really worked.
+        busy: processor time over wall time of ours, median: the threads that really worked, less
+            where other programs held the processor.
     """
 
     scene: str
@@ -141,6 +142,7 @@ def measure(
     repeat: int = 15,
     seconds: float = 10.0,
     tolerance: float = 1e-4,
+    clock: str = "wall",
 ) -> Row:
     """Fill a row: check that results agree, then time all contenders in turns.
 
@@ -153,6 +155,8 @@ def measure(
         repeat: rounds, each timing every contender once.
         seconds: stop after the round in which this has passed, but not before three.
         tolerance: see `Case`.
+        clock: `"wall"`, or `"cpu"` for the processor time of this process, which other programs on
+            the machine disturb less; for one thread only.
 
     Returns:
         `row`.
@@ -162,8 +166,8 @@ def measure(
     for name, job in jobs.items():
         once, _ = _timed(job, 1, allowed[name])
         times[name] = max(1, math.ceil(SHORTEST / max(once, 1e-7)))
-    wall: dict[str, list[float]] = {name: [] for name in jobs}
-    cpu: list[float] = []
+    taken: dict[str, list[float]] = {name: [] for name in jobs}
+    busy: list[float] = []
     begin = time.perf_counter()
     collecting = gc.isenabled()
     gc.collect()
@@ -174,17 +178,17 @@ def measure(
                 break
             for name, job in jobs.items():
                 took, worked = _timed(job, times[name], allowed[name])
-                wall[name].append(took)
+                taken[name].append(worked if clock == "cpu" else took)
                 if name == OURS:
-                    cpu.append(worked)
+                    busy.append(worked / took)
             row.rounds += 1
     finally:
         if collecting:
             gc.enable()
-    row.seconds = {name: Quartiles.of(values) for name, values in wall.items()}
-    row.busy = sum(cpu) / sum(wall[OURS])
-    for name, values in wall.items():
+    row.seconds = {name: Quartiles.of(values) for name, values in taken.items()}
+    row.busy = statistics.median(busy)
+    for name, values in taken.items():
         if name != OURS:
-            pairs = zip(values, wall[OURS], strict=True)
+            pairs = zip(values, taken[OURS], strict=True)
             row.ratios[name] = Quartiles.of([theirs / ours for theirs, ours in pairs])
     return row

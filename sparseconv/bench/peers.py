@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sparseconv._errors import complain
+from sparseconv._optional import require
 from sparseconv.bench import spconv_peer
 from sparseconv.bench.ours import JOBS
 from sparseconv.bench.problem import Job, Problem, by_site
@@ -30,7 +31,7 @@ class Peer:
         note: what it is, for the lines under the table.
         jobs: how it does a case, by kind; kinds that are not there are left out.
         package: module it needs, None for none beyond this library's own.
-        distribution: name of that package's metadata.
+        distributions: names under which that package may have been installed.
         pip: the line that installs it.
         threads: most threads it gives right results with, None for any number.
         compares: whether its result must equal ours; not so for a yardstick.
@@ -40,7 +41,7 @@ class Peer:
     note: str
     jobs: Mapping[str, JobMaker]
     package: str | None = None
-    distribution: str | None = None
+    distributions: tuple[str, ...] = ()
     pip: str | None = None
     threads: int | None = None
     compares: bool = True
@@ -52,8 +53,13 @@ class Peer:
 
     @property
     def version(self) -> str | None:
-        """Version of its package."""
-        return importlib.metadata.version(self.distribution) if self.distribution else None
+        """Version of its package, None where it is not installed or has none."""
+        for name in self.distributions:
+            try:
+                return importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return None
 
 
 def _on_reference(kind: str) -> JobMaker:
@@ -110,6 +116,24 @@ def _unique(problem: Problem) -> Job:
     return Job(run, read)
 
 
+def _downsample(problem: Problem) -> Job:
+    """Voxelise with Open3D's tensor point cloud."""
+    open3d = require("open3d", extra="io")
+    scene = problem.scene
+    cloud = open3d.t.geometry.PointCloud(open3d.core.Tensor(scene.xyz))
+    cloud.point["numbers"] = open3d.core.Tensor(problem.values.numpy())
+
+    def run() -> object:
+        return cloud.voxel_down_sample(scene.voxel_size)
+
+    def read(found: object) -> dict[str, Tensor]:
+        sites = np.floor(found.point.positions.numpy() / scene.voxel_size).astype(np.int32)
+        coords = torch.from_numpy(np.pad(sites, ((0, 0), (1, 0))))
+        return by_site(coords, torch.from_numpy(found.point["numbers"].numpy()))
+
+    return Job(run, read)
+
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -118,7 +142,7 @@ PEERS = {
             "its CPU path (Native); always one thread, since with two its results are wrong",
             spconv_peer.JOBS,
             package="spconv",
-            distribution="spconv",
+            distributions=("spconv",),
             pip='pip install "spconv==2.3.8" "cumm<0.8"',
             threads=1,
         ),
@@ -128,6 +152,14 @@ PEERS = {
             {kind: _on_reference(kind) for kind in ("conv", "gradient")},
         ),
         Peer("numpy", "np.unique and np.bincount", {"points": _unique}),
+        Peer(
+            "open3d",
+            "t.geometry.PointCloud.voxel_down_sample, with threads of its own choice",
+            {"points": _downsample},
+            package="open3d",
+            distributions=("open3d", "open3d-cpu"),
+            pip="pip install 'sparseconv[io]'",
+        ),
         Peer(
             "mm",
             "torch.mm of the same floating-point operations: a yardstick, not a contender",

@@ -61,11 +61,11 @@ def table(rows: Sequence[Row], peers: Sequence[Peer]) -> Any:
     return made
 
 
-def notes(peers: Sequence[Peer], machine: dict[str, object], threads: int) -> list[str]:
+def notes(peers: Sequence[Peer], machine: dict[str, object], threads: int, clock: str) -> list[str]:
     """Return the lines under the table: machine, how to read it, which peers were missing."""
     lines = [
         f"{machine['processor']}, kernels {machine['instructions']}, torch {machine['torch']}, "
-        f"{threads} thread{'s' if threads > 1 else ''}",
+        f"{threads} thread{'s' if threads > 1 else ''}, {clock} time",
         "x / sparseconv: time of x over ours in the same round, median (quartiles); above 1 we "
         "are faster. Then the median time of x.",
     ]
@@ -79,7 +79,11 @@ def notes(peers: Sequence[Peer], machine: dict[str, object], threads: int) -> li
 
 
 def show(
-    rows: Sequence[Row], peers: Sequence[Peer], machine: dict[str, object], threads: int
+    rows: Sequence[Row],
+    peers: Sequence[Peer],
+    machine: dict[str, object],
+    threads: int,
+    clock: str = "wall",
 ) -> None:
     """Print the table and its notes on standard output."""
     console = require("rich.console").Console(markup=True, highlight=False)
@@ -88,17 +92,22 @@ def show(
         console.width = 220
     if rows:
         console.print(table(rows, peers))
-    for line in notes(peers, machine, threads):
+    for line in notes(peers, machine, threads, clock):
         console.print(line, markup=False)
 
 
 def as_json(
-    rows: Sequence[Row], peers: Sequence[Peer], machine: dict[str, object], threads: int
+    rows: Sequence[Row],
+    peers: Sequence[Peer],
+    machine: dict[str, object],
+    threads: int,
+    clock: str = "wall",
 ) -> dict[str, object]:
     """Return everything as plain dicts: seconds, ratios with quartiles, errors, missing peers."""
     return {
         "machine": machine,
         "threads": threads,
+        "clock": clock,
         "peers": {
             peer.name: {
                 "here": peer.here,

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=1, metavar="N", help="threads of ours (1)")
     add("--repeat", type=int, default=15, metavar="N", help="rounds of a row (15)")
     add("--seconds", type=float, default=10.0, help="stop a row after this long (10)")
+    add("--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a busy machine (wall)")
     add("--json", type=Path, metavar="FILE", help="write all figures there, too")
     add("--quiet", action="store_true", help="no progress on standard error")
     return options
@@ -106,6 +107,7 @@ def _rows(args: argparse.Namespace, peers: list[Peer]) -> Iterator[Row]:
                     repeat=args.repeat,
                     seconds=args.seconds,
                     tolerance=case.tolerance,
+                    clock=args.clock,
                 )
 
 
@@ -136,6 +138,10 @@ def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     for name in ("threads", "repeat", "seconds"):
         _positive(f"--{name}", getattr(args, name))
+    if args.clock == "cpu" and args.threads != 1:
+        raise ValueError(
+            complain("--clock", "wall with several threads, whose times add up", "cpu")
+        )
     if args.scan is not None:
         if args.voxel is None:
             raise ValueError(
@@ -154,9 +160,9 @@ def main(argv: list[str]) -> int:
     finally:
         torch.set_num_threads(threads)
     machine = describe_machine()
-    show(rows, peers, machine, args.threads)
+    show(rows, peers, machine, args.threads, args.clock)
     if args.json is not None:
-        _write(args.json, as_json(rows, peers, machine, args.threads))
+        _write(args.json, as_json(rows, peers, machine, args.threads, args.clock))
     if stopped:
         print("stopped: the rows above are complete, the rest was not run", file=sys.stderr)
         return 130

@@ -34,6 +34,17 @@ def test_peers_without_a_package_agree(scene, name, peer):
     assert gap <= case.tolerance
 
 
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_open3d_agrees(scene):
+    pytest.importorskip("open3d")
+    case = CASES["voxelize"]
+    problem = case.prepare(scene, 4, False)
+    ours, theirs = JOBS[case.kind](problem), PEERS["open3d"].jobs[case.kind](problem)
+    _, gap = difference(ours.read(ours.run()), theirs.read(theirs.run()))
+    assert gap <= case.tolerance
+
+
 def test_operations_are_counted_by_pairs(scene):
     pairs = len(build_rulebook(scene.coords))
     assert CASES["conv"].prepare(scene, 4, False).flops == 2 * pairs * 4 * 4

@@ -37,4 +37,4 @@ def test_table_has_a_column_for_each_peer_that_has_something_to_say(capsys):
 def test_nothing_done_shows_no_table(capsys):
     show([], [], MACHINE, 2)
     out = capsys.readouterr().out
-    assert out.startswith("a processor, kernels avx2, torch 2.0, 2 threads")
+    assert out.startswith("a processor, kernels avx2, torch 2.0, 2 threads, wall time")

@@ -14,14 +14,24 @@ SMALL = ["--scenes", "sheet", "--channels", "4", "--repeat", "3", "--seconds", "
 def test_table_and_json(tmp_path, capsys):
     file = tmp_path / "figures.json"
     threads = torch.get_num_threads()
-    words = [*SMALL, "--cases", "rulebook,conv,voxelize", "--peers", "mm", "--json", str(file)]
+    words = [
+        *SMALL,
+        "--clock",
+        "cpu",
+        "--cases",
+        "rulebook,conv,voxelize",
+        "--peers",
+        "mm",
+        "--json",
+        str(file),
+    ]
     assert runner.main(words) == 0
     assert torch.get_num_threads() == threads
     out, err = capsys.readouterr()
     assert "3³ submanifold, forward, warm" in out and "sheet 2,264" in out
     assert err.splitlines()[0] == "sheet: 3³ rulebook, cold"
     found = json.loads(file.read_text())
-    assert set(found) == {"machine", "threads", "peers", "rows"}
+    assert set(found) == {"machine", "threads", "clock", "peers", "rows"}
     assert found["threads"] == 1
     assert [row["case"] for row in found["rows"]] == ["rulebook", "conv", "voxelize"]
     conv = found["rows"][1]
@@ -77,6 +87,7 @@ def test_interrupted_runs_show_what_is_done(monkeypatch, capsys):
         (["--channels", "0"], "--channels"),
         (["--repeat", "0"], "--repeat"),
         (["--threads", "0"], "--threads"),
+        (["--clock", "cpu", "--threads", "2"], "--clock"),
         (["--scan", "a.ply"], "--voxel"),
         (["--scan", "a.ply", "--voxel", "-1"], "--voxel"),
     ],
