@@ -2,7 +2,7 @@
 
 
 def complain(name: str, expected: str, found: object, cure: str | None = None) -> str:
-    """Return the text of an error: the argument's name, what was expected, what was found, the cure.
+    """Return the text of an error: name, what was expected, what was found, the cure.
 
     Args:
         name: the argument, file or field at fault, as the user wrote it.
