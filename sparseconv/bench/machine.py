@@ -40,5 +40,4 @@ def instruction_set() -> str:
         return "none (plain torch: nothing is compiled)"
     from sparseconv import _native
 
-    found = getattr(_native, "isa", None)
-    return str(found()) if callable(found) else "unknown"
+    return _native.isa()
