@@ -137,7 +137,8 @@ def compare(a: SparseTensor, b: SparseTensor) -> Comparison:
     here = rows >= 0
     common = int(here.sum())
     wide = torch.promote_types(a.dtype, b.dtype)
-    left, right = a.features[here].to(wide), b.features[rows[here]].to(wide)
+    left = a.features.detach()[here].to(wide)
+    right = b.features.detach()[rows[here]].to(wide)
     gap = (left - right).abs()
     # equal infinities are equal; NaN against NaN too
     same = (left == right) | (left.isnan() & right.isnan())
