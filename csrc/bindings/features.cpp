@@ -1,0 +1,89 @@
+#include "bindings/bind.hpp"
+#include "kernels/aggregate.hpp"
+#include "kernels/conv.hpp"
+
+namespace sparseconv {
+namespace {
+
+Pairs pairs_of(Address in, Address out, Address segments, std::int64_t taps, std::int64_t count) {
+  return {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out),
+          pointer<const std::int64_t>(segments), taps, count};
+}
+
+}  // namespace
+
+void bind_features(nb::module_& m) {
+  const nb::call_guard<nb::gil_scoped_release> release;
+
+  m.def(
+      "conv",
+      [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
+         std::int64_t width, std::int64_t groups, Address x, Address weight, std::int64_t stride_t,
+         std::int64_t stride_c, std::int64_t stride_d, Address bias, Address in, Address out,
+         Address segments, std::int64_t taps, std::int64_t count, Address y, int threads) {
+        const std::int64_t strides[3] = {stride_t, stride_c, stride_d};
+        conv(dtype, {num_in, num_out, channels, width, groups}, pointer<void>(x),
+             pointer<void>(weight), strides, pointer<void>(bias),
+             pairs_of(in, out, segments, taps, count), pointer<void>(y), threads);
+      },
+      nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"),
+      nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("weight"), nb::arg("stride_t"),
+      nb::arg("stride_c"), nb::arg("stride_d"), nb::arg("bias"), nb::arg("in"), nb::arg("out"),
+      nb::arg("segments"), nb::arg("taps"), nb::arg("count"), nb::arg("y"), nb::arg("threads"),
+      release, "Write y; bias 0 for none; ValueError where the pairs do not fit.");
+  m.def(
+      "conv_grad_weight",
+      [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
+         std::int64_t width, std::int64_t groups, Address x, Address g, Address in, Address out,
+         Address segments, std::int64_t taps, std::int64_t count, Address grad_weight,
+         int threads) {
+        conv_grad_weight(dtype, {num_in, num_out, channels, width, groups}, pointer<void>(x),
+                         pointer<void>(g), pairs_of(in, out, segments, taps, count),
+                         pointer<void>(grad_weight), threads);
+      },
+      nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"),
+      nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("g"), nb::arg("in"),
+      nb::arg("out"), nb::arg("segments"), nb::arg("taps"), nb::arg("count"),
+      nb::arg("grad_weight"), nb::arg("threads"), release, "Write the gradient of the weight.");
+  m.def(
+      "aggregate",
+      [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels, Address x,
+         Address in, Address out, std::int64_t count, Address weights, Address y, int threads) {
+        const std::int64_t segments[2] = {0, count};
+        aggregate(dtype, num_in, num_out, channels, pointer<void>(x),
+                  {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), segments, 1,
+                   count},
+                  pointer<void>(weights), pointer<void>(y), threads);
+      },
+      nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"), nb::arg("x"),
+      nb::arg("in"), nb::arg("out"), nb::arg("count"), nb::arg("weights"), nb::arg("y"),
+      nb::arg("threads"), release, "Write the sums; weights 0 for ones.");
+  m.def(
+      "pair_dot",
+      [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels, Address a,
+         Address b, Address in, Address out, std::int64_t count, Address dots, int threads) {
+        const std::int64_t segments[2] = {0, count};
+        pair_dot(dtype, num_in, num_out, channels, pointer<void>(a), pointer<void>(b),
+                 {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), segments, 1,
+                  count},
+                 pointer<void>(dots), threads);
+      },
+      nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"), nb::arg("a"),
+      nb::arg("b"), nb::arg("in"), nb::arg("out"), nb::arg("count"), nb::arg("dots"),
+      nb::arg("threads"), release, "Write the dot product of each pair.");
+  m.def(
+      "pool_max",
+      [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels, Address x,
+         Address in, Address out, std::int64_t count, Address y, Address winner, int threads) {
+        const std::int64_t segments[2] = {0, count};
+        pool_max(dtype, num_in, num_out, channels, pointer<void>(x),
+                 {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), segments, 1,
+                  count},
+                 pointer<void>(y), pointer<std::int32_t>(winner), threads);
+      },
+      nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"), nb::arg("x"),
+      nb::arg("in"), nb::arg("out"), nb::arg("count"), nb::arg("y"), nb::arg("winner"),
+      nb::arg("threads"), release, "Write the maxima and the rows that gave them.");
+}
+
+}  // namespace sparseconv

@@ -1,0 +1,22 @@
+#include "bindings/bind.hpp"
+#include "simd/dispatch.hpp"
+
+NB_MODULE(_native, m) {
+  using namespace sparseconv;
+  m.doc() = "Compiled CPU kernels. Addresses are those of checked, contiguous CPU tensors.";
+  m.def("isa", [] { return std::string(table().name); }, "Instruction set in use.");
+  m.def("available_isas", &available_isas,
+        "Instruction sets this build and machine can run, slowest first.");
+  m.def("set_isa", &set_isa, nb::arg("name"), "Force an instruction set.");
+  m.def("openmp",
+        [] {
+#ifdef _OPENMP
+          return true;
+#else
+          return false;
+#endif
+        },
+        "Whether the kernels can use more than one thread.");
+  bind_coords(m);
+  bind_features(m);
+}

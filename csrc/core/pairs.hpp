@@ -1,0 +1,149 @@
+// Pairs of a rulebook, and their split by output tile.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/buffer.hpp"
+#include "core/parallel.hpp"
+
+namespace sparseconv {
+
+struct Pairs {
+  const std::int32_t* in;        // [P]
+  const std::int32_t* out;       // [P]
+  const std::int64_t* segments;  // [taps + 1], pairs of tap t are segments[t] .. segments[t + 1]
+  std::int64_t taps;
+  std::int64_t count;  // P
+};
+
+// Throw std::invalid_argument unless segments go from 0 to P without falling and every row is in
+// range; return whether output rows never fall within a segment.
+inline bool check_pairs(const Pairs& pairs, std::int64_t num_in, std::int64_t num_out,
+                        int threads) {
+  bool ordered = pairs.segments[0] == 0 && pairs.segments[pairs.taps] == pairs.count;
+  for (std::int64_t t = 0; t < pairs.taps; ++t)
+    ordered = ordered && pairs.segments[t] <= pairs.segments[t + 1];
+  if (!ordered)
+    throw std::invalid_argument("segments: expected numbers that never fall, from 0 to " +
+                                std::to_string(pairs.count));
+  constexpr std::int64_t piece = 1 << 16;
+  const std::int64_t pieces = (pairs.count + piece - 1) / piece;
+  std::vector<std::int64_t> falls(pieces), bad(pieces);
+  parallel_ranges(pairs.count, piece, threads, [&](std::int64_t begin, std::int64_t end) {
+    // unsigned, so that a negative row is a huge one
+    std::uint32_t most_in = 0, most_out = 0;
+    std::int64_t fallen = 0;
+    for (std::int64_t p = begin; p < end; ++p) {
+      most_in = std::max(most_in, std::uint32_t(pairs.in[p]));
+      most_out = std::max(most_out, std::uint32_t(pairs.out[p]));
+    }
+    for (std::int64_t p = std::max<std::int64_t>(begin, 1); p < end; ++p)
+      fallen += pairs.out[p] < pairs.out[p - 1];
+    falls[begin / piece] = fallen;
+    bad[begin / piece] = most_in >= num_in ? 1 : (most_out >= num_out ? 2 : 0);
+  });
+  std::int64_t fallen = 0;
+  for (std::int64_t i = 0; i < pieces; ++i) {
+    fallen += falls[i];
+    if (bad[i])
+      throw std::invalid_argument(
+          bad[i] == 1 ? "in_rows: expected rows below " + std::to_string(num_in) +
+                            ", found others; use the rulebook of these features' sites"
+                      : "out_rows: expected rows below " + std::to_string(num_out) +
+                            ", found others; use the rulebook of these output sites");
+  }
+  // a fall from one segment to the next is none
+  for (std::int64_t t = 1; t < pairs.taps; ++t) {
+    const std::int64_t p = pairs.segments[t];
+    if (p > pairs.segments[t - 1] && p < pairs.count && pairs.segments[t + 1] > p)
+      fallen -= pairs.out[p] < pairs.out[p - 1];
+  }
+  return fallen == 0;
+}
+
+// The pairs of every (tile of `rows` output rows, tap), in their order.
+//
+// Where output rows never fall within a tap the pairs are used in place and only boundaries are
+// found; else they are moved by a stable counting sort, which takes 8 P bytes. Boundaries take
+// 16 bytes a tile and tap.
+class Tiles {
+ public:
+  // keep_source: remember where moved pairs came from (8 P bytes more).
+  Tiles(const Pairs& pairs, bool ordered, std::int64_t num_out, std::int64_t rows, int threads,
+        bool keep_source = false)
+      : in(pairs.in),
+        out(pairs.out),
+        rows(rows),
+        count((num_out + rows - 1) / rows),
+        taps_(pairs.taps),
+        begin_(count * pairs.taps),
+        end_(count * pairs.taps) {
+    if (ordered)
+      split(pairs, threads);
+    else
+      sort(pairs, threads, keep_source);
+  }
+
+  std::int64_t begin(std::int64_t tile, std::int64_t tap) const { return begin_[tile * taps_ + tap]; }
+  std::int64_t end(std::int64_t tile, std::int64_t tap) const { return end_[tile * taps_ + tap]; }
+
+  const std::int32_t* in;   // bucketed pairs
+  const std::int32_t* out;  // bucketed pairs
+  const std::int64_t* source = nullptr;  // where moved pairs were; null: not moved, or not kept
+  const std::int64_t rows;
+  const std::int64_t count;  // tiles
+
+ private:
+  void split(const Pairs& pairs, int threads) {
+    parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
+      const std::int32_t* stop = pairs.out + pairs.segments[t + 1];
+      const std::int32_t* from = pairs.out + pairs.segments[t];
+      for (std::int64_t tile = 0; tile < count; ++tile) {
+        const std::int64_t bound = (tile + 1) * rows;
+        const std::int32_t* to = std::lower_bound(from, stop, bound);
+        begin_[tile * taps_ + t] = from - pairs.out;
+        end_[tile * taps_ + t] = to - pairs.out;
+        from = to;
+      }
+    });
+  }
+
+  // each task writes the counters and the places of one tap alone
+  void sort(const Pairs& pairs, int threads, bool keep_source) {
+    moved_in_ = Buffer<std::int32_t>(pairs.count);
+    moved_out_ = Buffer<std::int32_t>(pairs.count);
+    if (keep_source) source_ = Buffer<std::int64_t>(pairs.count);
+    std::fill(end_.begin(), end_.end(), 0);
+    parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
+      for (std::int64_t p = pairs.segments[t]; p < pairs.segments[t + 1]; ++p)
+        ++end_[pairs.out[p] / rows * taps_ + t];
+    });
+    std::int64_t place = 0;
+    for (std::size_t b = 0; b < end_.size(); ++b) {
+      begin_[b] = place;
+      place += end_[b];
+      end_[b] = begin_[b];
+    }
+    parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
+      for (std::int64_t p = pairs.segments[t]; p < pairs.segments[t + 1]; ++p) {
+        const std::int64_t to = end_[pairs.out[p] / rows * taps_ + t]++;
+        moved_in_[to] = pairs.in[p];
+        moved_out_[to] = pairs.out[p];
+        if (keep_source) source_[to] = p;
+      }
+    });
+    in = moved_in_.data();
+    out = moved_out_.data();
+    if (keep_source) source = source_.data();
+  }
+
+  std::int64_t taps_;
+  std::vector<std::int64_t> begin_, end_;  // [count, taps]
+  Buffer<std::int32_t> moved_in_, moved_out_;
+  Buffer<std::int64_t> source_;
+};
+
+}  // namespace sparseconv

@@ -1,0 +1,48 @@
+// Tasks over threads. A task must not depend on which thread runs it.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace sparseconv {
+
+// Run run(task) for task in [0, tasks), handed out one by one in order. With one thread no parallel
+// region is entered, which keeps forked workers safe. The first exception is thrown again.
+template <class Run>
+void parallel_tasks(std::int64_t tasks, int threads, Run&& run) {
+#ifdef _OPENMP
+  if (threads > 1 && tasks > 1) {
+    std::exception_ptr fault;
+    std::mutex guard;
+    const int team = int(std::min<std::int64_t>(tasks, threads));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
+    for (std::int64_t task = 0; task < tasks; ++task) {
+      try {
+        run(task);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(guard);
+        if (!fault) fault = std::current_exception();
+      }
+    }
+    if (fault) std::rethrow_exception(fault);
+    return;
+  }
+#endif
+  (void)threads;
+  for (std::int64_t task = 0; task < tasks; ++task) run(task);
+}
+
+// Run run(begin, end) over [0, n) in pieces of `piece` items.
+template <class Run>
+void parallel_ranges(std::int64_t n, std::int64_t piece, int threads, Run&& run) {
+  parallel_tasks((n + piece - 1) / piece, threads, [&](std::int64_t task) {
+    run(task * piece, std::min(n, (task + 1) * piece));
+  });
+}
+
+}  // namespace sparseconv

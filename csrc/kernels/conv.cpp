@@ -1,0 +1,162 @@
+#include "kernels/conv.hpp"
+
+#include "core/dtype.hpp"
+
+namespace sparseconv {
+namespace {
+
+// sums of one tile take at most this, a quarter of a usual second-level cache
+constexpr std::int64_t tile_bytes = 256 * 1024;
+constexpr std::int64_t most_rows = 2048;
+constexpr std::int64_t least_rows = 64;
+// output columns of one task: more rows fit in a tile, and few tiles still make many tasks
+constexpr std::int64_t block_width = 128;
+
+std::int64_t rows_of_tile(std::int64_t num_out, std::int64_t row_bytes, std::int64_t blocks,
+                          int threads) {
+  std::int64_t rows = std::clamp(tile_bytes / row_bytes, least_rows, most_rows);
+  while (threads > 1 && rows > least_rows && (num_out + rows - 1) / rows * blocks < 4 * threads)
+    rows /= 2;
+  return rows;
+}
+
+// A block of output columns within one group.
+struct Columns {
+  std::int64_t group, first, width, packed;  // packed: where its weights of tap 0 begin
+};
+
+template <class S, class T>
+struct Conv {
+  const Loops<S, T>& loops;
+  const ConvShape& shape;
+  const S* x;
+  const S* weight;
+  const std::int64_t* strides;
+  const S* bias;
+  const Pairs& pairs;
+  S* y;
+  int threads;
+
+  static constexpr bool same_type = sizeof(S) == sizeof(T);
+
+  // Set `width` columns of the sums to the bias.
+  void start(T* sums, std::int64_t rows, std::int64_t ld, std::int64_t first,
+             std::int64_t width) const {
+    std::fill_n(sums, width, T(0));
+    if (bias != nullptr) loops.widen(bias + first, sums, width);
+    for (std::int64_t r = 1; r < rows; ++r) std::copy_n(sums, width, sums + r * ld);
+  }
+
+  // Hand each task its sums: in place where y has their type and whole vectors, else aside.
+  template <class Fill>
+  void tile_task(const Tiles& tiles, std::int64_t tile, std::int64_t first, std::int64_t width,
+                 std::int64_t wide, Fill&& fill) const {
+    const std::int64_t row = tile * tiles.rows;
+    const std::int64_t rows = std::min(tiles.rows, shape.num_out - row);
+    S* to = y + row * shape.width + first;
+    if constexpr (same_type) {
+      if (wide == width) {
+        start(to, rows, shape.width, first, width);
+        fill(to, shape.width, row);
+        return;
+      }
+    }
+    Buffer<T> sums(rows * wide);
+    start(sums.data(), rows, wide, first, width);
+    fill(sums.data(), wide, row);
+    for (std::int64_t r = 0; r < rows; ++r)
+      loops.narrow(sums.data() + r * wide, to + r * shape.width, width);
+  }
+
+  void depthwise(bool ordered) const {
+    Buffer<T> wide(pairs.taps * shape.channels);
+    for (std::int64_t t = 0; t < pairs.taps; ++t)
+      for (std::int64_t c = 0; c < shape.channels; ++c)
+        loops.widen(weight + t * strides[0] + c * strides[2], &wide[t * shape.channels + c], 1);
+    const std::int64_t rows = rows_of_tile(shape.num_out, shape.width * sizeof(T), 1, threads);
+    const Tiles tiles(pairs, ordered, shape.num_out, rows, threads);
+    parallel_tasks(tiles.count, threads, [&](std::int64_t tile) {
+      tile_task(tiles, tile, 0, shape.width, shape.width,
+                [&](T* sums, std::int64_t ld, std::int64_t row) {
+        for (std::int64_t t = 0; t < pairs.taps; ++t) {
+          const std::int64_t begin = tiles.begin(tile, t);
+          loops.scale_rows(x, shape.channels, shape.channels, &wide[t * shape.channels],
+                           tiles.in + begin, tiles.out + begin, tiles.end(tile, t) - begin, row,
+                           sums, ld);
+        }
+      });
+    });
+  }
+
+  void general(bool ordered) const {
+    const std::int64_t per_group = shape.channels / shape.groups;
+    const std::int64_t group_width = shape.width / shape.groups;
+    std::vector<Columns> blocks;
+    std::int64_t tap_size = 0;
+    for (std::int64_t group = 0; group < shape.groups; ++group)
+      for (std::int64_t d = 0; d < group_width; d += block_width) {
+        const std::int64_t width = std::min(block_width, group_width - d);
+        blocks.push_back({group, group * group_width + d, width, tap_size});
+        tap_size += per_group * loops.padded(width);
+      }
+    const std::int64_t kinds = std::int64_t(blocks.size());
+    Buffer<T> packed(pairs.taps * tap_size);
+    parallel_tasks(pairs.taps * kinds, threads, [&](std::int64_t task) {
+      const Columns& block = blocks[task % kinds];
+      const std::int64_t t = task / kinds;
+      loops.pack(weight + t * strides[0] + block.first * strides[2], strides[1], strides[2],
+                 per_group, block.width, packed.data() + t * tap_size + block.packed);
+    });
+    const std::int64_t widest = loops.padded(blocks[0].width);
+    const std::int64_t rows =
+        rows_of_tile(shape.num_out, widest * std::int64_t(sizeof(T)), kinds, threads);
+    const Tiles tiles(pairs, ordered, shape.num_out, rows, threads);
+    // neighbouring tasks share a block's weights
+    parallel_tasks(tiles.count * kinds, threads, [&](std::int64_t task) {
+      const Columns& block = blocks[task / tiles.count];
+      const std::int64_t tile = task % tiles.count;
+      tile_task(tiles, tile, block.first, block.width, loops.padded(block.width),
+                [&](T* sums, std::int64_t ld, std::int64_t row) {
+        for (std::int64_t t = 0; t < pairs.taps; ++t) {
+          const std::int64_t begin = tiles.begin(tile, t);
+          loops.gather_gemm(x + block.group * per_group, shape.channels, per_group,
+                            packed.data() + t * tap_size + block.packed, block.width,
+                            tiles.in + begin, tiles.out + begin, tiles.end(tile, t) - begin, row,
+                            sums, ld);
+        }
+      });
+    });
+  }
+
+  void run() const {
+    const bool ordered = check_pairs(pairs, shape.num_in, shape.num_out, threads);
+    if (shape.num_out == 0 || shape.width == 0) return;
+    if (shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups)
+      depthwise(ordered);
+    else
+      general(ordered);
+  }
+};
+
+}  // namespace
+
+void conv(int dtype, const ConvShape& shape, const void* x, const void* weight,
+          const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs, void* y,
+          int threads) {
+  visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
+    using S = decltype(s);
+    using T = decltype(sum);
+    Conv<S, T>{loops,
+               shape,
+               static_cast<const S*>(x),
+               static_cast<const S*>(weight),
+               weight_strides,
+               static_cast<const S*>(bias),
+               pairs,
+               static_cast<S*>(y),
+               threads}
+        .run();
+  });
+}
+
+}  // namespace sparseconv

@@ -1,0 +1,232 @@
+#include "kernels/coords.hpp"
+
+#include <numeric>
+
+#include "core/key.hpp"
+#include "core/sort.hpp"
+
+namespace sparseconv {
+namespace {
+
+void put(std::int32_t* to, const Site& site) { std::memcpy(to, &site, sizeof site); }
+
+// An open-addressing set of keys that grows; -1 is empty, keys are never negative.
+class KeySet {
+ public:
+  explicit KeySet(std::int64_t expected) { make(index_capacity(expected)); }
+
+  void add(std::int64_t key) {
+    std::uint64_t at = mix(std::uint64_t(key)) & mask_;
+    while (slots_[at] != -1) {
+      if (slots_[at] == key) return;
+      at = (at + 1) & mask_;
+    }
+    slots_[at] = key;
+    if (++size_ * 2 > slots_.size()) grow();
+  }
+
+  Buffer<std::int64_t> take() {
+    Buffer<std::int64_t> keys(size_);
+    std::int64_t* to = keys.data();
+    for (std::int64_t i = 0; i < slots_.size(); ++i)
+      if (slots_[i] != -1) *to++ = slots_[i];
+    return keys;
+  }
+
+ private:
+  void make(std::int64_t capacity) {
+    slots_ = Buffer<std::int64_t>(capacity);
+    std::fill_n(slots_.data(), capacity, std::int64_t(-1));
+    mask_ = std::uint64_t(capacity) - 1;
+  }
+  void grow() {
+    Buffer<std::int64_t> old = std::move(slots_);
+    make(2 * old.size());
+    size_ = 0;
+    for (std::int64_t i = 0; i < old.size(); ++i)
+      if (old[i] != -1) add(old[i]);
+  }
+
+  Buffer<std::int64_t> slots_;
+  std::uint64_t mask_ = 0;
+  std::int64_t size_ = 0;
+};
+
+// Taps by the residue of their offset modulo the stride: only those of a site's own residue divide.
+class Residues {
+ public:
+  Residues(const std::vector<Offset>& offsets, const Offset& stride) : stride_(stride) {
+    for (const Offset& offset : offsets) {
+      Tap tap;
+      for (int a = 0; a < 3; ++a) split(offset.v[a], stride.v[a], tap.whole.v[a], tap.rest.v[a]);
+      taps_.push_back(tap);
+    }
+    const std::int64_t many = 4096;
+    classes_ = stride.v[0] > many || stride.v[1] > many || stride.v[2] > many
+                   ? many + 1
+                   : stride.v[0] * stride.v[1] * stride.v[2];
+    if (classes_ > many) return;
+    by_class_.resize(std::size_t(classes_));
+    for (const Tap& tap : taps_) by_class_[std::size_t(number(tap.rest))].push_back(tap.whole);
+  }
+
+  // Call visit(x, y, z) with every o such that o * stride + offset is the site.
+  template <class Visit>
+  void visit(const Site& site, Visit&& visit) const {
+    const std::int64_t at[3] = {site.x, site.y, site.z};
+    Offset whole, rest;
+    for (int a = 0; a < 3; ++a) split(at[a], stride_.v[a], whole.v[a], rest.v[a]);
+    if (!by_class_.empty()) {
+      for (const Offset& tap : by_class_[std::size_t(number(rest))])
+        visit(whole.v[0] - tap.v[0], whole.v[1] - tap.v[1], whole.v[2] - tap.v[2]);
+      return;
+    }
+    for (const Tap& tap : taps_)
+      if (tap.rest.v[0] == rest.v[0] && tap.rest.v[1] == rest.v[1] && tap.rest.v[2] == rest.v[2])
+        visit(whole.v[0] - tap.whole.v[0], whole.v[1] - tap.whole.v[1],
+              whole.v[2] - tap.whole.v[2]);
+  }
+
+ private:
+  struct Tap {
+    Offset whole, rest;
+  };
+  static void split(std::int64_t value, std::int64_t by, std::int64_t& whole, std::int64_t& rest) {
+    whole = value / by;
+    rest = value % by;
+    if (rest < 0) {
+      rest += by;
+      --whole;
+    }
+  }
+  std::int64_t number(const Offset& rest) const {
+    return (rest.v[0] * stride_.v[1] + rest.v[1]) * stride_.v[2] + rest.v[2];
+  }
+
+  Offset stride_;
+  std::int64_t classes_;
+  std::vector<Tap> taps_;
+  std::vector<std::vector<Offset>> by_class_;
+};
+
+}  // namespace
+
+void lookup(const Site* sites, std::int64_t n, std::int64_t* slots, std::int64_t capacity,
+            const Site* queries, std::int64_t count, std::int32_t* rows, int threads) {
+  Buffer<std::int64_t> own;
+  if (capacity < index_capacity(n)) {  // no table was made, as by the reference
+    capacity = index_capacity(n);
+    own = Buffer<std::int64_t>(capacity);
+    slots = own.data();
+    SiteIndex(sites, slots, capacity).build(n, threads);
+  }
+  const SiteIndex index(sites, slots, capacity);
+  parallel_ranges(count, 1 << 13, threads, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; i += SiteIndex::batch)
+      index.find(queries + i, int(std::min<std::int64_t>(SiteIndex::batch, end - i)), rows + i);
+  });
+}
+
+Unique unique_sites(const Site* sites, std::int64_t n) {
+  const Box box = box_of(sites, n);
+  const Key key(box);
+  Buffer<KeyRow> items(n);
+  if (key.fits) {
+    for (std::int64_t i = 0; i < n; ++i) items[i] = {key.of(sites[i]), i};
+    radix_sort(items, key.most);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) items[i] = {0, i};
+    std::sort(items.data(), items.data() + n, [&](const KeyRow& a, const KeyRow& b) {
+      const Site &left = sites[a.row], &right = sites[b.row];
+      return left < right || (left == right && a.row < b.row);
+    });
+  }
+  const auto starts = [&](std::int64_t i) {
+    return i == 0 || !(sites[items[i].row] == sites[items[i - 1].row]);
+  };
+  std::int64_t total = 0;
+  for (std::int64_t i = 0; i < n; ++i) total += starts(i);
+  Unique made{Buffer<std::int32_t>(4 * total), Buffer<std::int64_t>(n),
+              Buffer<std::int64_t>(total), Buffer<std::int64_t>(total)};
+  std::int64_t u = -1;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t row = items[i].row;
+    if (starts(i)) {
+      put(made.sites.data() + 4 * ++u, sites[row]);
+      made.counts[u] = 0;
+      made.first[u] = row;  // the sort is stable
+    }
+    ++made.counts[u];
+    made.inverse[row] = u;
+  }
+  return made;
+}
+
+Buffer<std::int32_t> output_sites(const Site* sites, std::int64_t n,
+                                  const std::vector<Offset>& offsets, const Offset& stride,
+                                  const Offset* low, const Offset* high, bool transposed) {
+  const Residues residues(offsets, stride);
+  // every candidate within bounds; refuses what int32 cannot hold
+  const auto candidates = [&](auto&& take) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      const Site& site = sites[i];
+      const auto offer = [&](std::int64_t x, std::int64_t y, std::int64_t z) {
+        const std::int64_t at[3] = {x, y, z};
+        for (int a = 0; a < 3; ++a)
+          if ((low && at[a] < low->v[a]) || (high && at[a] >= high->v[a])) return;
+        for (const std::int64_t value : at)
+          if (value < INT32_MIN || value > INT32_MAX) throw Overflow(value);
+        take(site.b, at);
+      };
+      if (!transposed) {
+        residues.visit(site, offer);
+        continue;
+      }
+      for (const Offset& offset : offsets)
+        offer(site.x * stride.v[0] + offset.v[0], site.y * stride.v[1] + offset.v[1],
+              site.z * stride.v[2] + offset.v[2]);
+    }
+  };
+  Box box = box_of(sites, n);
+  if (!box.empty() && !offsets.empty()) {
+    for (int a = 0; a < 3; ++a) {
+      std::int64_t least = INT64_MAX, most = INT64_MIN;
+      for (const Offset& offset : offsets) {
+        least = std::min(least, offset.v[a]);
+        most = std::max(most, offset.v[a]);
+      }
+      std::int64_t &from = box.low[a + 1], &to = box.high[a + 1];
+      const std::int64_t step = stride.v[a];
+      // one voxel wider than exact division, which rounds towards zero
+      from = transposed ? from * step + least : (from - most) / step - 1;
+      to = transposed ? to * step + most : (to - least) / step + 1;
+      from = std::max<std::int64_t>(from, INT32_MIN);
+      to = std::min<std::int64_t>(to, INT32_MAX);
+      if (low) from = std::max(from, low->v[a]);
+      if (high) to = std::min(to, high->v[a] - 1);
+      to = std::max(to, from);
+    }
+  }
+  const Key key(box);
+  if (key.fits) {
+    KeySet set(std::max<std::int64_t>(n / 2, 8));
+    candidates([&](std::int64_t b, const std::int64_t* at) { set.add(key.of(b, at[0], at[1], at[2])); });
+    Buffer<std::int64_t> keys = set.take();
+    radix_sort(keys, key.most);
+    Buffer<std::int32_t> made(4 * keys.size());
+    for (std::int64_t i = 0; i < keys.size(); ++i)
+      put(made.data() + 4 * i, key.site(keys[i], box));
+    return made;
+  }
+  std::vector<Site> list;
+  candidates([&](std::int64_t b, const std::int64_t* at) {
+    list.push_back({std::int32_t(b), std::int32_t(at[0]), std::int32_t(at[1]), std::int32_t(at[2])});
+  });
+  std::sort(list.begin(), list.end());
+  list.erase(std::unique(list.begin(), list.end()), list.end());
+  Buffer<std::int32_t> made(4 * std::int64_t(list.size()));
+  for (std::size_t i = 0; i < list.size(); ++i) put(made.data() + 4 * i, list[i]);
+  return made;
+}
+
+}  // namespace sparseconv

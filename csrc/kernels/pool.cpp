@@ -1,0 +1,40 @@
+#include "core/dtype.hpp"
+#include "core/tiling.hpp"
+#include "kernels/aggregate.hpp"
+
+namespace sparseconv {
+
+void pool_max(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
+              const void* x, const Pairs& pairs, void* y, std::int32_t* winner, int threads) {
+  const bool ordered = check_pairs(pairs, num_in, num_out, threads);
+  visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
+    using S = decltype(s);
+    using T = decltype(sum);
+    const Tiling tiling(num_out, channels, sizeof(T), threads);
+    const Tiles tiles(pairs, ordered, num_out, tiling.rows, threads);
+    const S* from = static_cast<const S*>(x);
+    parallel_tasks(tiles.count * tiling.blocks, threads, [&](std::int64_t task) {
+      const std::int64_t tile = task / tiling.blocks;
+      const std::int64_t first = task % tiling.blocks * tiling.channels;
+      const std::int64_t width = std::min(tiling.channels, channels - first);
+      const std::int64_t row = tile * tiles.rows;
+      const std::int64_t rows = std::min(tiles.rows, num_out - row);
+      const std::int64_t begin = tiles.begin(tile, 0), n = tiles.end(tile, 0) - begin;
+      S* to = static_cast<S*>(y) + row * channels + first;
+      std::int32_t* who = winner + row * channels + first;
+      for (std::int64_t r = 0; r < rows; ++r) std::fill_n(who + r * channels, width, -1);
+      // values are compared in the sums' type and then copied from the winner unchanged
+      Buffer<T> best(rows * width);
+      std::fill_n(best.data(), rows * width, T(0));
+      loops.max_rows(from + first, channels, width, tiles.in + begin, tiles.out + begin, n, row,
+                     best.data(), who, channels);
+      for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t c = 0; c < width; ++c) {
+          const std::int32_t row_in = who[r * channels + c];
+          to[r * channels + c] = row_in < 0 ? S{} : from[row_in * channels + first + c];
+        }
+    });
+  });
+}
+
+}  // namespace sparseconv

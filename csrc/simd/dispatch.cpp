@@ -1,0 +1,68 @@
+#include "simd/dispatch.hpp"
+
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+
+namespace sparseconv {
+namespace baseline { void fill(Table&); }
+#ifdef SPARSECONV_X86_SETS
+namespace avx2 { void fill(Table&); }
+namespace avx512 { void fill(Table&); }
+#endif
+
+namespace {
+
+const std::vector<Table>& tables() {
+  static const std::vector<Table> made = [] {
+    std::vector<Table> list(1);
+    baseline::fill(list[0]);
+#ifdef SPARSECONV_X86_SETS
+    __builtin_cpu_init();
+    const bool two = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (two) {
+      list.emplace_back();
+      avx2::fill(list.back());
+    }
+    if (two && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+      list.emplace_back();
+      avx512::fill(list.back());
+    }
+#endif
+    return list;
+  }();
+  return made;
+}
+
+const Table* find(const std::string& name, const char* source) {
+  std::string known;
+  for (const Table& one : tables()) {
+    if (name == one.name) return &one;
+    known += (known.empty() ? "" : ", ") + std::string(one.name);
+  }
+  throw std::invalid_argument(std::string(source) + ": expected one of " + known +
+                              ", which this build and machine can run, found '" + name + "'");
+}
+
+std::atomic<const Table*>& chosen() {
+  static std::atomic<const Table*> current = [] {
+    const char* forced = std::getenv("SPARSECONV_ISA");
+    return forced && *forced ? find(forced, "SPARSECONV_ISA") : &tables().back();
+  }();
+  return current;
+}
+
+}  // namespace
+
+const Table& table() { return *chosen().load(std::memory_order_relaxed); }
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (const Table& one : tables()) names.emplace_back(one.name);
+  return names;
+}
+
+void set_isa(const std::string& name) { chosen().store(find(name, "name")); }
+
+}  // namespace sparseconv

@@ -1,0 +1,204 @@
+// Register-blocked gather-GEMM and gathered outer products.
+// Included inside the namespace of one instruction set, after vec and convert.
+
+// pairs gathered at a time: a multiple of every block height below
+constexpr int gemm_chunk = 48;
+constexpr int outer_chunk = 64;
+// channels gathered at a time, and the pitch of a gathered row: padded by a cache line or two so
+// that the rows of a block do not share one cache set
+constexpr int depth = 128;
+constexpr int pitch = depth + 16;
+
+// Columns are cut in panels of at most `panel_vectors` vectors, as equal as can be.
+static inline int panel_count(std::int64_t vectors) {
+  return int((vectors + panel_vectors - 1) / panel_vectors);
+}
+static inline int panel_size(std::int64_t vectors, int panel) {
+  const int count = panel_count(vectors);
+  return int(vectors / count) + (panel < int(vectors % count) ? 1 : 0);
+}
+
+template <class T>
+static std::int64_t padded(std::int64_t width) {
+  return (width + lanes<T> - 1) / lanes<T> * lanes<T>;
+}
+
+template <class S, class T>
+static void pack(const S* w, std::int64_t stride_c, std::int64_t stride_d, std::int64_t channels,
+                 std::int64_t width, T* packed) {
+  const std::int64_t vectors = padded<T>(width) / lanes<T>;
+  std::int64_t column = 0;
+  for (int panel = 0; panel < panel_count(vectors); ++panel) {
+    const std::int64_t columns = panel_size(vectors, panel) * std::int64_t(lanes<T>);
+    const std::int64_t real = width - column < columns ? width - column : columns;
+    const S* from = w + column * stride_d;
+    if (stride_d == 1) {
+      for (std::int64_t c = 0; c < channels; ++c) {
+        T* row = packed + c * columns;
+        for (std::int64_t d = 0; d < real; ++d) row[d] = widen(from[c * stride_c + d]);
+        for (std::int64_t d = real; d < columns; ++d) row[d] = 0;
+      }
+    } else {
+      // columns outermost in blocks of channels: reads run along memory, writes stay in cache
+      for (std::int64_t c0 = 0; c0 < channels; c0 += 16) {
+        const std::int64_t c1 = c0 + 16 < channels ? c0 + 16 : channels;
+        for (std::int64_t d = 0; d < columns; ++d)
+          for (std::int64_t c = c0; c < c1; ++c)
+            packed[c * columns + d] =
+                d < real ? T(widen(from[c * stride_c + d * stride_d])) : T(0);
+      }
+    }
+    packed += channels * columns;
+    column += columns;
+  }
+}
+
+// rows[m][0 : NV vectors] += a[m][0 : depth_now] w, for m < MR. The sum over channels is taken
+// from zero and then added, so that a row which occurs twice in a block gets both products.
+template <class T, int NV, int MR>
+static inline void block(const T* a, const T* w, int depth_now, T* const* rows,
+                         std::int64_t column) {
+  Vec<T> sum[MR][NV] = {};
+  for (int k = 0; k < depth_now; ++k) {
+    Vec<T> wide[NV];
+    UNROLL for (int n = 0; n < NV; ++n) wide[n] = load(w + n * lanes<T>);
+    w += NV * lanes<T>;
+    UNROLL for (int m = 0; m < MR; ++m) {
+      UNROLL for (int n = 0; n < NV; ++n) multiply_add(sum[m][n], a[m * pitch + k], wide[n]);
+    }
+  }
+  UNROLL for (int m = 0; m < MR; ++m) {
+    T* row = rows[m] + column;
+    UNROLL for (int n = 0; n < NV; ++n) {
+      Vec<T> old = load(row + n * lanes<T>);
+      old += sum[m][n];
+      store(row + n * lanes<T>, old);
+    }
+  }
+}
+
+template <class T, int NV, int MR>
+static inline void last_block(int rest, const T* a, const T* w, int depth_now, T* const* rows,
+                              std::int64_t column) {
+  if constexpr (MR > 0) {
+    if (rest == MR)
+      block<T, NV, MR>(a, w, depth_now, rows, column);
+    else
+      last_block<T, NV, MR - 1>(rest, a, w, depth_now, rows, column);
+  }
+}
+
+template <class T, int NV>
+static void panel_gemm(const T* a, const T* w, int depth_now, int n, T* const* rows,
+                       std::int64_t column) {
+  constexpr int MR = block_rows<NV>;
+  int p = 0;
+  for (; p + MR <= n; p += MR) block<T, NV, MR>(a + p * pitch, w, depth_now, rows + p, column);
+  last_block<T, NV, MR - 1>(n - p, a + p * pitch, w, depth_now, rows + p, column);
+}
+
+template <class S, class T>
+static void gather_gemm(const S* x, std::int64_t ldx, std::int64_t channels, const T* packed,
+                        std::int64_t width, const std::int32_t* in, const std::int32_t* out,
+                        std::int64_t n, std::int64_t first, T* y, std::int64_t ldy) {
+  alignas(64) T a[gemm_chunk * pitch];
+  T* rows[gemm_chunk];
+  const std::int64_t vectors = padded<T>(width) / lanes<T>;
+  for (std::int64_t p0 = 0; p0 < n; p0 += gemm_chunk) {
+    const int now = int(n - p0 < gemm_chunk ? n - p0 : gemm_chunk);
+    for (int p = 0; p < now; ++p) rows[p] = y + (out[p0 + p] - first) * ldy;
+    for (std::int64_t k = 0; k < channels; k += depth) {
+      const int depth_now = int(channels - k < depth ? channels - k : depth);
+      for (int p = 0; p < now; ++p)
+        widen_row(x + in[p0 + p] * ldx + k, a + p * pitch, depth_now);
+      const T* w = packed;
+      std::int64_t column = 0;
+      for (int panel = 0; panel < panel_count(vectors); ++panel) {
+        const int size = panel_size(vectors, panel);
+        const T* from = w + k * size * lanes<T>;
+        if (size == 1) panel_gemm<T, 1>(a, from, depth_now, now, rows, column);
+        if (size == 2) panel_gemm<T, 2>(a, from, depth_now, now, rows, column);
+        if constexpr (panel_vectors > 2) {
+          if (size == 3) panel_gemm<T, 3>(a, from, depth_now, now, rows, column);
+          if (size == 4) panel_gemm<T, 4>(a, from, depth_now, now, rows, column);
+        }
+        w += channels * size * lanes<T>;
+        column += size * std::int64_t(lanes<T>);
+      }
+    }
+  }
+}
+
+// acc[m][0 : NV vectors] += sum over pairs of a[p][m] b[p][0 : NV vectors], for m < MR.
+template <class T, int NV, int MR>
+static inline void outer_block(const T* a, const T* b, int pairs, T* acc, std::int64_t ldacc) {
+  Vec<T> sum[MR][NV] = {};
+  for (int p = 0; p < pairs; ++p) {
+    Vec<T> wide[NV];
+    UNROLL for (int n = 0; n < NV; ++n) wide[n] = load(b + n * lanes<T>);
+    UNROLL for (int m = 0; m < MR; ++m) {
+      UNROLL for (int n = 0; n < NV; ++n) multiply_add(sum[m][n], a[m], wide[n]);
+    }
+    a += pitch;
+    b += pitch;
+  }
+  UNROLL for (int m = 0; m < MR; ++m) {
+    UNROLL for (int n = 0; n < NV; ++n) {
+      Vec<T> old = load(acc + m * ldacc + n * lanes<T>);
+      old += sum[m][n];
+      store(acc + m * ldacc + n * lanes<T>, old);
+    }
+  }
+}
+
+template <class T, int NV, int MR>
+static inline void last_outer(int rest, const T* a, const T* b, int pairs, T* acc,
+                              std::int64_t ldacc) {
+  if constexpr (MR > 0) {
+    if (rest == MR)
+      outer_block<T, NV, MR>(a, b, pairs, acc, ldacc);
+    else
+      last_outer<T, NV, MR - 1>(rest, a, b, pairs, acc, ldacc);
+  }
+}
+
+template <class T, int NV>
+static void panel_outer(const T* a, int channels, const T* b, int pairs, T* acc,
+                        std::int64_t ldacc) {
+  constexpr int MR = block_rows<NV>;
+  int c = 0;
+  for (; c + MR <= channels; c += MR)
+    outer_block<T, NV, MR>(a + c, b, pairs, acc + c * ldacc, ldacc);
+  last_outer<T, NV, MR - 1>(channels - c, a + c, b, pairs, acc + c * ldacc, ldacc);
+}
+
+template <class S, class T>
+static void gather_outer(const S* x, std::int64_t ldx, std::int64_t channels, const S* g,
+                         std::int64_t ldg, std::int64_t width, const std::int32_t* in,
+                         const std::int32_t* out, std::int64_t n, T* acc) {
+  alignas(64) T a[outer_chunk * pitch];
+  alignas(64) T b[outer_chunk * pitch];
+  const std::int64_t wide = padded<T>(width);
+  for (int p = 0; p < outer_chunk; ++p)
+    for (std::int64_t d = width; d < wide; ++d) b[p * pitch + d] = 0;
+  for (std::int64_t p0 = 0; p0 < n; p0 += outer_chunk) {
+    const int now = int(n - p0 < outer_chunk ? n - p0 : outer_chunk);
+    for (int p = 0; p < now; ++p) {
+      widen_row(x + in[p0 + p] * ldx, a + p * pitch, channels);
+      widen_row(g + out[p0 + p] * ldg, b + p * pitch, width);
+    }
+    std::int64_t column = 0;
+    for (int panel = 0; panel < panel_count(wide / lanes<T>); ++panel) {
+      const int size = panel_size(wide / lanes<T>, panel);
+      const T* from = b + column;
+      T* to = acc + column;
+      if (size == 1) panel_outer<T, 1>(a, int(channels), from, now, to, wide);
+      if (size == 2) panel_outer<T, 2>(a, int(channels), from, now, to, wide);
+      if constexpr (panel_vectors > 2) {
+        if (size == 3) panel_outer<T, 3>(a, int(channels), from, now, to, wide);
+        if (size == 4) panel_outer<T, 4>(a, int(channels), from, now, to, wide);
+      }
+      column += size * std::int64_t(lanes<T>);
+    }
+  }
+}

@@ -1,0 +1,68 @@
+// The body of one instruction set's translation unit. The includer defines
+//   ISA            name of the namespace and of the set
+//   VECTOR_BYTES   width of a register
+//   VECTOR_COUNT   registers: 32 or 16
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "simd/table.hpp"
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL
+#endif
+#if defined(_MSC_VER)
+#define RESTRICT __restrict
+#else
+#define RESTRICT __restrict__
+#endif
+#define TEXT_OF(name) #name
+#define TEXT(name) TEXT_OF(name)
+
+namespace sparseconv {
+namespace ISA {
+
+// accumulators, one row of weights and a broadcast must fit in the register file
+constexpr int panel_vectors = VECTOR_COUNT == 32 ? 4 : 2;
+template <int NV>
+constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 1 ? 16 : 24 / NV) : (NV == 1 ? 12 : 6);
+
+#include "simd/vec.inl.hpp"
+
+#include "simd/convert.inl.hpp"
+
+#include "simd/gemm.inl.hpp"
+
+#include "simd/rows.inl.hpp"
+
+template <class S, class T>
+static Loops<S, T> loops() {
+  Loops<S, T> made;
+  made.padded = padded<T>;
+  made.pack = pack<S, T>;
+  made.gather_gemm = gather_gemm<S, T>;
+  made.gather_outer = gather_outer<S, T>;
+  made.scale_rows = scale_rows<S, T>;
+  made.multiply_rows = multiply_rows<S, T>;
+  made.add_rows = add_rows<S, T>;
+  made.dot_rows = dot_rows<S, T>;
+  made.max_rows = max_rows<S, T>;
+  made.widen = widen_all<S, T>;
+  made.narrow = narrow_all<S, T>;
+  return made;
+}
+
+void fill(Table& table) {
+  table.name = TEXT(ISA);
+  table.f32 = loops<float, float>();
+  table.f64 = loops<double, double>();
+  table.bf16 = loops<Bf16, float>();
+  table.f16 = loops<F16, float>();
+}
+
+}  // namespace ISA
+}  // namespace sparseconv

@@ -1,0 +1,78 @@
+// The inner loops as a table of function pointers, one table per instruction set.
+//
+// Storage types: double, float, Bf16, F16; sums are kept in double for double, else in float.
+// Row numbers are int32 and in range; the callers check them. Nothing from std but fixed-width
+// integers may be included here or below: see ../README.md, "One rule".
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace sparseconv {
+
+struct Bf16 { std::uint16_t bits; };
+struct F16 { std::uint16_t bits; };
+
+// Loops for storage type S and sum type T.
+template <class S, class T>
+struct Loops {
+  // Floats one packed block of `channels` x `width` takes: width is rounded up to whole vectors.
+  std::int64_t (*padded)(std::int64_t width);
+
+  // packed <- w[c * stride_c + d * stride_d], c < channels, d < width, in column panels.
+  void (*pack)(const S* w, std::int64_t stride_c, std::int64_t stride_d, std::int64_t channels,
+               std::int64_t width, T* packed);
+
+  // y[out[p] - first] += x[in[p]] W for pairs in order; a repeated output row is right.
+  // y has padded(width) columns that may be written and row pitch ldy.
+  void (*gather_gemm)(const S* x, std::int64_t ldx, std::int64_t channels, const T* packed,
+                      std::int64_t width, const std::int32_t* in, const std::int32_t* out,
+                      std::int64_t n, std::int64_t first, T* y, std::int64_t ldy);
+
+  // acc[c][d] += sum over pairs of x[in[p]][c] g[out[p]][d]; acc is [channels][padded(width)].
+  // channels and width are at most outer_limit. The sum is cut in chunks of a fixed number of
+  // pairs, so an element does not depend on how the caller splits channels and width.
+  void (*gather_outer)(const S* x, std::int64_t ldx, std::int64_t channels, const S* g,
+                       std::int64_t ldg, std::int64_t width, const std::int32_t* in,
+                       const std::int32_t* out, std::int64_t n, T* acc);
+
+  // y[out[p] - first][c] += w[c] x[in[p]][c]: a depthwise tap.
+  void (*scale_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const T* w,
+                     const std::int32_t* in, const std::int32_t* out, std::int64_t n,
+                     std::int64_t first, T* y, std::int64_t ldy);
+
+  // acc[c] += sum over pairs of x[in[p]][c] g[out[p]][c]: the weight gradient of that tap.
+  void (*multiply_rows)(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
+                        std::int64_t channels, const std::int32_t* in, const std::int32_t* out,
+                        std::int64_t n, T* acc);
+
+  // y[out[p] - first] += weights[p] x[in[p]], weights 1 where null.
+  void (*add_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const S* weights,
+                   const std::int32_t* in, const std::int32_t* out, std::int64_t n,
+                   std::int64_t first, T* y, std::int64_t ldy);
+
+  // dots[p] = <a[a_rows[p]], b[b_rows[p]]>.
+  void (*dot_rows)(const S* a, const S* b, std::int64_t channels, const std::int32_t* a_rows,
+                   const std::int32_t* b_rows, std::int64_t n, S* dots);
+
+  // best and winner of output row out[p] - first are raised by x[in[p]]: NaN wins over numbers,
+  // ties go to the lowest input row, winner < 0 means none yet.
+  void (*max_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const std::int32_t* in,
+                   const std::int32_t* out, std::int64_t n, std::int64_t first, T* best,
+                   std::int32_t* winner, std::int64_t ldw);
+
+  // Conversions: narrow rounds to nearest even.
+  void (*widen)(const S* from, T* to, std::int64_t n);
+  void (*narrow)(const T* from, S* to, std::int64_t n);
+};
+
+constexpr std::int64_t outer_limit = 64;
+
+struct Table {
+  const char* name;
+  Loops<float, float> f32;
+  Loops<double, double> f64;
+  Loops<Bf16, float> bf16;
+  Loops<F16, float> f16;
+};
+
+}  // namespace sparseconv

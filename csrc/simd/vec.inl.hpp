@@ -1,0 +1,60 @@
+// A vector of VECTOR_BYTES bytes of float or double: load, store, splat, multiply-add.
+// Included inside the namespace of one instruction set.
+
+template <class T>
+struct Lanes;
+
+#if defined(__GNUC__) || defined(__clang__)
+template <>
+struct Lanes<float> {
+  typedef float type __attribute__((vector_size(VECTOR_BYTES)));
+  typedef float loose __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+};
+template <>
+struct Lanes<double> {
+  typedef double type __attribute__((vector_size(VECTOR_BYTES)));
+  typedef double loose __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+};
+template <class T>
+using Vec = typename Lanes<T>::type;
+
+template <class T>
+static inline Vec<T> load(const T* from) {
+  return *reinterpret_cast<const typename Lanes<T>::loose*>(from);
+}
+template <class T>
+static inline void store(T* to, Vec<T> v) {
+  *reinterpret_cast<typename Lanes<T>::loose*>(to) = v;
+}
+template <class T>
+static inline void multiply_add(Vec<T>& sum, T x, Vec<T> w) {
+  sum += x * w;
+}
+#else
+// any other compiler: a plain array, left to its vectoriser
+template <class T>
+struct Vec {
+  T lane[VECTOR_BYTES / sizeof(T)];
+  Vec& operator+=(const Vec& other) {
+    for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i) lane[i] += other.lane[i];
+    return *this;
+  }
+};
+template <class T>
+static inline Vec<T> load(const T* from) {
+  Vec<T> v;
+  for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i) v.lane[i] = from[i];
+  return v;
+}
+template <class T>
+static inline void store(T* to, const Vec<T>& v) {
+  for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i) to[i] = v.lane[i];
+}
+template <class T>
+static inline void multiply_add(Vec<T>& sum, T x, const Vec<T>& w) {
+  for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i) sum.lane[i] += x * w.lane[i];
+}
+#endif
+
+template <class T>
+constexpr int lanes = VECTOR_BYTES / sizeof(T);

@@ -1,0 +1,95 @@
+"""Gather-GEMM-scatter by output tiles, and the weight gradient."""
+
+import torch
+from torch import Tensor
+
+from sparseconv import _native
+from sparseconv._errors import complain
+from sparseconv.backends.cpu._arguments import DTYPES, dense, pairs, rows, taps_of
+
+
+def conv(
+    features: Tensor,  # [N, C]
+    weight: Tensor,  # [K, C / G, D]
+    bias: Tensor | None,  # [D]
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    segments: Tensor,  # [K + 1] int64
+    num_out: int,
+    groups: int,
+) -> Tensor:  # [M, D]
+    """Return `y[o] = bias + sum over pairs (i, o) of tap t of x[i] W[t]`, group by group."""
+    features = rows("features", features)
+    in_rows, out_rows = pairs(in_rows, out_rows)
+    segments, taps = taps_of(segments)
+    dtype, (num_in, channels), width = features.dtype, features.shape, weight.shape[-1]
+    if weight.dtype != dtype or weight.device.type != "cpu":
+        raise TypeError(complain("weight", f"{dtype} on cpu", f"{weight.dtype} {weight.device}"))
+    if groups < 1 or channels % groups or width % groups:
+        raise ValueError(complain("groups", f"a divisor of {channels} and {width}", str(groups)))
+    if weight.shape != (taps, channels // groups, width):
+        raise ValueError(
+            complain("weight", f"{[taps, channels // groups, width]}", f"{list(weight.shape)}")
+        )
+    if bias is not None:
+        bias = dense("bias", bias, dtype, 1)
+        if bias.shape[0] != width:
+            raise ValueError(complain("bias", f"[{width}]", f"{list(bias.shape)}"))
+    y = features.new_empty(num_out, width)
+    _native.conv(
+        DTYPES[dtype],
+        num_in,
+        num_out,
+        channels,
+        width,
+        groups,
+        features.data_ptr(),
+        weight.data_ptr(),
+        *weight.stride(),
+        0 if bias is None else bias.data_ptr(),
+        in_rows.data_ptr(),
+        out_rows.data_ptr(),
+        segments.data_ptr(),
+        taps,
+        in_rows.shape[0],
+        y.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def conv_grad_weight(
+    features: Tensor,  # [N, C]
+    grad: Tensor,  # [M, D]
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    segments: Tensor,  # [K + 1] int64
+    groups: int,
+) -> Tensor:  # [K, C / G, D]
+    """Return `dW[t] = sum over pairs (i, o) of tap t of x[i]^T g[o]`, group by group."""
+    features = rows("features", features)
+    grad = rows("grad", grad, features.dtype)
+    in_rows, out_rows = pairs(in_rows, out_rows)
+    segments, taps = taps_of(segments)
+    (num_in, channels), (num_out, width) = features.shape, grad.shape
+    if groups < 1 or channels % groups or width % groups:
+        raise ValueError(complain("groups", f"a divisor of {channels} and {width}", str(groups)))
+    grad_weight = features.new_empty(taps, channels // groups, width)
+    _native.conv_grad_weight(
+        DTYPES[features.dtype],
+        num_in,
+        num_out,
+        channels,
+        width,
+        groups,
+        features.data_ptr(),
+        grad.data_ptr(),
+        in_rows.data_ptr(),
+        out_rows.data_ptr(),
+        segments.data_ptr(),
+        taps,
+        in_rows.shape[0],
+        grad_weight.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return grad_weight
