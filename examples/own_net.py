@@ -25,6 +25,7 @@ class OwnNet(nn.Module):
         self.head = sc.nn.Linear(32, classes)
 
     def forward(self, x: sc.SparseTensor) -> sc.SparseTensor:
+        """Return a logit per class for every voxel."""
         fine = self.stem(x)
         coarse = self.deep(self.down(fine))
         return self.head(sc.cat([fine, self.up(coarse)]))
