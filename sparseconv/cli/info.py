@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparseconv.cli.columns import columns, size
+from sparseconv.cli.fault import UsageError
 from sparseconv.cli.options import length
 from sparseconv.cli.source import read_cloud
 
@@ -27,7 +28,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="Describe a scan: points, fields, extent, voxels and neighbours at a voxel "
         "size, and the memory that a network will need.",
     )
-    parser.add_argument("scan", help="the scan to read")
+    parser.add_argument("scan", nargs="?", help="the scan to read")
     parser.add_argument(
         "--voxel",
         type=length,
@@ -35,11 +36,22 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         metavar="SIZE",
         help="edge of a voxel in the unit of the scan; may be given several times",
     )
+    parser.add_argument(
+        "--system", action="store_true", help="describe this installation instead of a scan"
+    )
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    """Describe one scan."""
+    """Describe one scan, or the installation."""
+    if args.system:
+        print(columns(system_rows()))
+        return
+    if args.scan is None:
+        raise UsageError(
+            "sparseconv info: the following arguments are required: scan; "
+            "see sparseconv info --help"
+        )
     from sparseconv.cli.cost import costs, telling_sizes
 
     path = Path(args.scan)
@@ -82,6 +94,20 @@ def run(args: argparse.Namespace) -> None:
     print("nets: memory of MinkUNetSmall and MinkUNet for one prediction, estimated")
 
 
+def system_rows() -> list[tuple[str, str]]:
+    """Return what this installation runs on: versions, kernels, processor, threads."""
+    import torch
+
+    from sparseconv import __version__
+    from sparseconv.backends import native_missing
+    from sparseconv.bench.machine import describe_machine
+
+    found = {"sparseconv": __version__, **describe_machine(), "threads": torch.get_num_threads()}
+    if native_missing():
+        found["reason"] = native_missing()
+    return [(name.replace("_", " "), str(value)) for name, value in found.items()]
+
+
 def extent(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the lowest and the highest finite coordinates [3], and how many points are finite."""
     import numpy as np
@@ -99,9 +125,15 @@ def field_rows(cloud: PointCloud) -> list[tuple[str, str, str, str]]:
         shape = f" x {values.shape[1]}" if values.ndim > 1 else ""
         known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         ranged = known.size > 0 and known.dtype.kind in "biuf"
-        ends = (f"{known.min():g}", f"{known.max():g}") if ranged else ("-", "-")
+        ends = (_number(known.min()), _number(known.max())) if ranged else ("-", "-")
         rows.append((name, f"{values.dtype}{shape}", *ends))
     return rows or [("none", "", "", "")]
+
+
+def _number(value: np.generic) -> str:
+    if value.dtype.kind == "f" and abs(value) < 1e5:
+        return f"{value:g}"
+    return f"{value:.3f}" if value.dtype.kind == "f" and abs(value) < 1e15 else str(value)
 
 
 def unit_notes(cloud: PointCloud, low: np.ndarray, high: np.ndarray) -> list[str]:

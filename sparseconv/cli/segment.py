@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> None:
     model = args.checkpoint or args.model or _choose(cloud, source)
     with Progress() as progress:
         result = segment(cloud, model, up=args.up, progress=progress)
+    for note in result.notes:
+        remark(f"note: {note}")
     labelled = _labelled(cloud, result)
     started = time.perf_counter()
     timings = {"read": read_in, **result.timings}
@@ -164,9 +166,7 @@ def _write(
     from sparseconv.viz.snapshot import render, write_png
 
     started = time.perf_counter()
-    up = getattr(result, "up", None)
-    names = result.classes.names
-    image = render(cloud, "label", names, up=args.up if up is None else up)
+    image = render(cloud, "label", result.classes.names, up=result.up)
     timings["picture"] = time.perf_counter() - started
     write(output, cloud)
     args.interrupted = f"{output} is written"
@@ -188,6 +188,8 @@ def _report(
         "model": str(model),
         "points": len(result.label),
         "voxels": int(result.voxels),
+        "up": [float(part) for part in result.up],
+        "notes": list(result.notes),
         "classes": class_rows(result.label, result.confidence, tuple(result.classes.names)),
         "seconds": {stage: round(float(time), 4) for stage, time in timings.items()},
         "peak_memory": int(result.peak_memory),

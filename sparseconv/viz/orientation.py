@@ -27,8 +27,8 @@ def up_vector(
     Args:
         xyz: finite points, float [N, 3].
         up: an axis (`"x"` ... `"-z"`), a vector [3], or `"auto"`: the normal of what is labelled
-            as floor or ground, and without labels the axis whose lower side looks most like a
-            floor, in favour of z.
+            as floor or ground; without labels -y for what lies before a camera at the origin,
+            and else the axis whose lower side looks most like a floor, in favour of z.
         labels: int [N].
         names: the names of the labels.
 
@@ -82,8 +82,19 @@ def _from_floor(xyz: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> 
     return axis if axis @ normal > 0.985 else normal
 
 
+def in_camera_frame(xyz: np.ndarray) -> bool:
+    """Return whether points lie in a cone before a camera at the origin that looks along z."""
+    sample = xyz[:: max(1, len(xyz) // 30000)]
+    near, far = np.percentile(sample[:, 2], [1, 99])
+    # heights above sea level lie in a cone, too, but in a thin slice of it
+    in_cone = np.hypot(sample[:, 0], sample[:, 1]) < 1.2 * sample[:, 2]
+    return bool(near > 0 and far > 1.5 * near and in_cone.mean() > 0.995)
+
+
 def _from_shape(xyz: np.ndarray) -> np.ndarray:
     """Choose the axis along which the lowest points of most columns lie in one thin layer."""
+    if in_camera_frame(xyz):
+        return np.array(AXES["-y"])
     sample = xyz[:: max(1, len(xyz) // 30000)]
     low, high = np.percentile(sample, [1, 99], axis=0)
     extent = np.maximum(high - low, 1e-9)

@@ -63,6 +63,8 @@ def tasks(monkeypatch):
             timings={"voxels": 0.25, "network": 1.5},
             peak_memory=123_000_000,
             voxels=321,
+            up=np.array([0.0, 0.0, 1.0]),
+            notes=["up is z"] if up == "auto" else [],
         )
 
     fake_module(monkeypatch, "sparseconv.tasks.segment", segment=segment)

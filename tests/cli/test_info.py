@@ -47,6 +47,21 @@ def test_a_missing_file_is_one_line(scan, capsys):
     assert capsys.readouterr() == ("", line)
 
 
+def test_the_installation_is_described_without_a_scan(capsys):
+    assert main(["info", "--system"]) == 0
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["backend"] in ("cpu", "reference")
+    assert rows["torch"]
+    assert ("reason" in rows) == (rows["backend"] == "reference")
+
+
+def test_without_a_scan_it_is_bad_usage(capsys):
+    assert main(["info"]) == 2
+    assert capsys.readouterr().err == (
+        "sparseconv info: the following arguments are required: scan; see sparseconv info --help\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("offset", "scale", "meta", "note"),
     [

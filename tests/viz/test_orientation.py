@@ -49,6 +49,18 @@ def test_a_camera_frame_has_y_down():
     assert up_vector(np.concatenate([floor, chair, wall[:3000]])).tolist() == [0, -1, 0]
 
 
+def test_a_depth_image_has_y_down_even_without_a_floor():
+    z = np.random.default_rng(0).uniform(1, 4, 5000)
+    xy = np.random.default_rng(1).uniform(-0.5, 0.5, (5000, 2)) * z[:, None]
+    assert up_vector(np.column_stack([xy, z])).tolist() == [0, -1, 0]
+
+
+def test_a_map_high_above_the_sea_is_no_depth_image():
+    random = np.random.default_rng(0)
+    hills = random.uniform([-100, -100, 400], [100, 100, 402], (5000, 3))
+    assert up_vector(hills).tolist() == [0, 0, 1]
+
+
 def test_horizontal_axes_make_a_right_handed_frame():
     for axis in AXES.values():
         up = np.array(axis)
