@@ -101,8 +101,8 @@ class Ground:
             [rng.uniform(0.02, 0.12, 5), rng.uniform(0, 6.3, 5), rng.uniform(0, 6.3, 5)], 1
         ).astype(np.float32)
         self.swell = rng.uniform(0, 0.12)
-        self.rough = rng.uniform(0.01, 0.06)
-        self.grass = rng.uniform(0.01, 0.06)
+        self.rough = rng.uniform(0.005, 0.04)
+        self.grass = rng.uniform(0.003, 0.03)
         # driveways lower the curb
         self.dips = rng.uniform(0, 6.3, 2), rng.uniform(0.5, 1.1)
         self.base = -height

@@ -18,12 +18,14 @@ def _windows(rng, half: float, half_height: float):
     recess, shift = rng.uniform(0.03, 0.3), rng.uniform(0, 3)
     ledge = rng.uniform(0, 0.06)
     glass = rng.uniform(0.2, 0.7)
+    relief, (ku, kv) = rng.choice((0.0, rng.uniform(0, 0.08))), rng.uniform(1.5, 9, 2)
 
     def depth(x, z):
         u = ((x + shift) % pitch) / pitch
         v = (z + half_height) % storey
         inside = (u < wide) & (v > sill) & (v < sill + tall)
         out = np.where(inside, recess, ledge * (np.abs(v) < 0.25)).astype(np.float32)
+        out += relief * (np.sin(ku * x) * np.sin(kv * z) > 0.2)
         # a fixed hash of the place decides which rays the glass swallows
         noise = np.modf(np.abs(np.sin(x * 91.7 + z * 47.3)) * 4375.5)[0]
         out[inside & (noise < glass)] = np.inf

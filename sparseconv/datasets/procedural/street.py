@@ -245,7 +245,9 @@ def _returns(rng, image: RayImage, solids, ground: Ground, noise: float, reach: 
     lowest = image.directions[2].reshape(-1)[hit] < -0.43 + 0.03 * shadow.sum(0)
     lost = np.where(lowest & (row == -2) & (rng.random() < 0.7), 1.0, lost)
     lost = 1 - (1 - lost) * (1 - np.exp(-signal / 0.05)) * 0.985
-    t = t + rng.normal(0, noise, len(t))
+    # each laser has its own error of range, which roughens what several beams see
+    bias = rng.normal(0, rng.uniform(0.01, 0.06), image.distance.shape[0])
+    t = t + rng.normal(0, noise, len(t)) + bias[hit // image.distance.shape[1]]
     keep = (rng.random(len(t)) > lost) & (t > 2.0) & (t < reach)
     gain = rng.uniform(0.8, 1.25)
     light = gain * shine * (0.55 + 0.45 * np.sqrt(cosine)) * rng.normal(1, 0.15, len(t))
