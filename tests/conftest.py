@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._device import _device_constructors
 
 import sparseconv as sc
 from sparseconv.backends import native_available
@@ -25,6 +26,9 @@ hypothesis.settings.register_profile(
     ],
 )
 hypothesis.settings.load_profile("house")
+
+# torch remembers which functions make tensors when first asked: before they are replaced
+_device_constructors()
 
 SENTINEL = -(2**30) - 7
 
