@@ -4,6 +4,9 @@
 import torch as _torch  # noqa: F401  first, so that one OpenMP runtime serves both
 
 # isort: on
+import importlib
+from types import ModuleType
+
 from sparseconv import functional, io, models, nn
 from sparseconv.ops._registry import use_backend
 from sparseconv.tensor.batch import batch, unbatch
@@ -31,3 +34,16 @@ __all__ = [
     "use_backend",
     "voxelize",
 ]
+
+_ON_DEMAND = ("datasets", "tasks", "transforms", "viz")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import the rooms that most programs do not need when they are first named."""
+    if name in _ON_DEMAND:
+        return importlib.import_module(f"sparseconv.{name}")
+    raise AttributeError(f"module 'sparseconv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_DEMAND})
