@@ -1,6 +1,6 @@
 """Point-cloud files to PointCloud and back."""
 
-from sparseconv.io.bin_io import read_labels
+from sparseconv.io.bin_io import read_labels, write_labels
 from sparseconv.io.errors import FileFormatError
 from sparseconv.io.point_cloud import PointCloud
 from sparseconv.io.registry import (
@@ -20,4 +20,5 @@ __all__ = [
     "readable_suffixes",
     "writable_suffixes",
     "write",
+    "write_labels",
 ]

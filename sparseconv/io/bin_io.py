@@ -7,6 +7,8 @@ from typing import BinaryIO
 import numpy as np
 
 from sparseconv._errors import complain
+from sparseconv.io.atomic import replacing
+from sparseconv.io.columns import holds
 from sparseconv.io.errors import malformed
 from sparseconv.io.point_cloud import PointCloud
 
@@ -115,6 +117,30 @@ def read_labels(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
         raise malformed(path, "uint32 labels, 4 bytes each", f"{size} bytes")
     both = np.fromfile(path, "<u4")
     return (both & 0xFFFF).astype(np.int32), (both >> 16).astype(np.int32)
+
+
+def write_labels(
+    path: str | os.PathLike, label: np.ndarray, instance: np.ndarray | None = None
+) -> None:
+    """Write a SemanticKITTI `.label` file, the companion of a `.bin` scan.
+
+    Args:
+        path: the file to be.
+        label: semantic ids, 0 to 65535.  # [N]
+        instance: instance ids, 0 to 65535; zeros when absent.  # [N]
+
+    Raises:
+        ValueError: an id does not fit into 16 bits, or the lengths differ.
+    """
+    parts = [np.asarray(label), np.zeros_like(label) if instance is None else np.asarray(instance)]
+    for name, ids in zip(("label", "instance"), parts, strict=True):
+        fits = ids.dtype.kind in "iu" and ids.shape == parts[0].shape == (len(ids),)
+        if not fits or not holds(np.dtype(np.uint16), ids):
+            wanted = "integers [N] from 0 to 65535, one per point"
+            raise ValueError(complain(name, wanted, f"{ids.dtype} {list(ids.shape)}"))
+    both = parts[0].astype("<u4") | parts[1].astype("<u4") << 16
+    with replacing(path) as file:
+        file.write(both.tobytes())
 
 
 def is_nuscenes(path: str | os.PathLike) -> bool:

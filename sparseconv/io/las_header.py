@@ -4,6 +4,7 @@ import os
 import struct
 
 from sparseconv.io.errors import malformed, printable
+from sparseconv.io.las_chunks import check_chunks
 
 # bytes of a point record by point format, LAS 1.4 revision 15, tables 7-17
 _RECORD = (20, 28, 26, 34, 57, 63, 30, 36, 38, 59, 67)
@@ -63,7 +64,7 @@ def check_header(path: str | os.PathLike) -> str | None:
             wanted = f"{points} points of {width} bytes"
             raise malformed(path, wanted, f"{size - start} bytes after the header")
         if compressed and points:
-            _check_chunks(file, path, start, size, points, width, vlrs)
+            check_chunks(file, path, start, size, points, width, vlrs)
         return _unit(vlrs)
 
 
@@ -83,33 +84,6 @@ def _records(file, path, at: int, end: int, count: int, layout: str) -> list[tup
         data = file.read(min(length, 1 << 16))
         found.append((user.split(b"\0")[0].decode("latin-1"), record, data))
     return found
-
-
-def _check_chunks(file, path, start: int, size: int, points: int, width: int, vlrs) -> None:
-    laszip = [data for user, record, data in vlrs if (user, record) == ("laszip encoded", 22204)]
-    if len(laszip) != 1 or len(laszip[0]) < 34:
-        raise malformed(path, "one 'laszip encoded' VLR", f"{len(laszip)} usable")
-    chunk, _, _, items = struct.unpack_from("<IqqH", laszip[0], 12)
-    if len(laszip[0]) < 34 + 6 * items:
-        raise malformed(path, f"{items} items in the LASzip VLR", f"{len(laszip[0])} bytes")
-    widths = [struct.unpack_from("<HH", laszip[0], 34 + 6 * k)[1] for k in range(items)]
-    if sum(widths) != width:
-        raise malformed(path, f"LASzip items of {width} bytes together", widths)
-    file.seek(start)
-    (table,) = struct.unpack("<q", file.read(8).ljust(8, b"\0"))
-    if table == -1:
-        file.seek(size - 8)
-        (table,) = struct.unpack("<q", file.read(8))
-    if not start + 8 <= table <= size - 8:
-        raise malformed(path, f"a LAZ chunk table between {start + 8} and {size}", table)
-    file.seek(table)
-    _, chunks = struct.unpack("<II", file.read(8))
-    # every chunk begins with one plain record
-    if chunks * width > table - start:
-        wanted = f"chunks of at least {width} bytes in {table - start}"
-        raise malformed(path, wanted, f"{chunks} chunks")
-    if chunk != 0xFFFFFFFF and not (chunks - 1) * chunk < points <= chunks * chunk:
-        raise malformed(path, f"{points} points in chunks of {chunk}", f"{chunks} chunks")
 
 
 def _unit(vlrs: list[tuple]) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 from sparseconv._errors import complain
 from sparseconv._optional import require
 from sparseconv.io.columns import NUMBERS, gather, narrowed
-from sparseconv.io.errors import malformed
+from sparseconv.io.errors import FileFormatError, malformed
 from sparseconv.io.las_header import check_header
 from sparseconv.io.point_cloud import PointCloud
 
@@ -35,8 +35,8 @@ def read(path: str | os.PathLike) -> PointCloud:
         FileFormatError: the header claims what the file does not hold, or decoding fails.
     """
     laspy = require("laspy", extra="io")
-    unit = check_header(path)
     try:
+        unit = check_header(path)
         with laspy.open(path) as reader:
             header = reader.header
             blocks, left = [], header.point_count
@@ -56,7 +56,7 @@ def read(path: str | os.PathLike) -> PointCloud:
         for name in record.point_format.dimension_names:
             if name not in ("X", "Y", "Z"):
                 columns[name] = np.ascontiguousarray(record[name])
-    except OSError:
+    except (OSError, ImportError, FileFormatError):
         raise
     except BaseException as error:
         # a panic of the Rust decoder is no Exception
@@ -133,11 +133,7 @@ def check(path: str | os.PathLike, names: list[str]) -> None:
         cure = "write .laz and index it with untwine or pdal"
         raise ValueError(complain(os.fspath(path), "a writable suffix", ".copc.laz", cure))
     for name in names:
-        if len(name.encode()) > 32 - len(_EXACT):
-            cure = "rename it or write .ply or .npz"
-            raise ValueError(
-                complain(f"attribute {name!r}", "at most 26 bytes for LAS", name, cure)
-            )
+        _check_name(name)
 
 
 def _check_name(name: str) -> None:

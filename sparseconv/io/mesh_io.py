@@ -43,7 +43,8 @@ def read_off(path: str | os.PathLike) -> PointCloud:
     count = int(counts[0])
     if count > len(lines):
         raise malformed(path, f"{count} vertex lines", f"{len(lines)} lines")
-    table = _table(path, list(islice(rows, count)), count, "vertex lines")
+    vertices = list(islice(rows, count))
+    table = _table(path, vertices, count, "vertex lines")
     columns = dict(zip("xyz", table.T[:3], strict=True))
     if not count:
         return _finish(columns, data, path)
@@ -54,7 +55,8 @@ def read_off(path: str | os.PathLike) -> PointCloud:
     if match[3]:
         columns.update(zip(NORMALS[0], table.T[3:6], strict=True))
     if end - at >= 3:
-        _add_colours(columns, table[:, at:end], path)
+        whole = all(word.isdecimal() for word in vertices[0].split()[at:end])
+        _add_colours(columns, table[:, at:end], path, whole=whole)
     return _finish(columns, data, path)
 
 
@@ -76,6 +78,9 @@ def read_obj(path: str | os.PathLike) -> PointCloud:
     data = _text(path)
     lines = data.splitlines()
     vertices = [line[2:] for line in lines if line[:2] in ("v ", "v\t")]
+    count = re.match(r"# sparseconv points: (\d{1,15})\n", data)
+    if count and int(count[1]) != len(vertices):
+        raise malformed(path, f"{count[1]} vertices, as the first line says", len(vertices))
     if not vertices and _MARK not in data:
         raise malformed(path, "at least one vertex line 'v x y z'", "none")
     table = _table(path, vertices, len(vertices), "'v' lines")
@@ -111,10 +116,16 @@ def write_off(file: BinaryIO, path: str | os.PathLike, cloud: PointCloud) -> Non
         parts, kind = [*parts, cloud.attributes["normal"]], "NOFF"
     rgb = cloud.attributes.get("rgb")
     if rgb is not None:
-        parts.append(rgb if rgb.dtype == np.uint8 else rgb / 65535)
+        # a fourth value, opaque: open3d and others refuse colours without it
+        eight_bit = rgb.dtype == np.uint8
+        opaque = np.full((len(rgb), 1), 255 if eight_bit else 1.0)
+        parts += [
+            rgb if eight_bit else rgb / 65535,
+            opaque.astype(rgb.dtype if eight_bit else float),
+        ]
         kind = "C" + kind
     file.write(f"{kind}\n{len(cloud)} 0 0\n".encode())
-    _write_rows(file, "", parts, len(cloud))
+    _write_rows(file, "", parts)
     _write_comments(file, cloud)
 
 
@@ -130,9 +141,10 @@ def write_obj(file: BinaryIO, path: str | os.PathLike, cloud: PointCloud) -> Non
     """
     rgb = cloud.attributes.get("rgb")
     scale = 255 if rgb is not None and rgb.dtype == np.uint8 else 65535
-    _write_rows(file, "v ", [cloud.xyz] + ([] if rgb is None else [rgb / scale]), len(cloud))
+    file.write(f"# sparseconv points: {len(cloud)}\n".encode())
+    _write_rows(file, "v ", [cloud.xyz] + ([] if rgb is None else [rgb / scale]))
     if "normal" in cloud.attributes:
-        _write_rows(file, "vn ", [cloud.attributes["normal"]], len(cloud))
+        _write_rows(file, "vn ", [cloud.attributes["normal"]])
     _write_comments(file, cloud)
 
 
@@ -156,9 +168,9 @@ def _table(path, rows: list[str], count: int, what: str) -> np.ndarray:
     return table
 
 
-def _add_colours(columns: dict, rgb: np.ndarray, path) -> None:
+def _add_colours(columns: dict, rgb: np.ndarray, path, *, whole: bool = False) -> None:
     names = (*COLOURS[0], "alpha")
-    if rgb.size and rgb.max() > 1 and np.array_equal(rgb, np.rint(rgb)):
+    if rgb.size and (whole or rgb.max() > 1) and np.array_equal(rgb, np.rint(rgb)):
         if rgb.min() < 0 or rgb.max() > 255:
             raise malformed(path, "colours of 0 to 255 or 0 to 1", f"{rgb.min()} to {rgb.max()}")
         rgb = rgb.astype(np.uint8)
@@ -172,6 +184,7 @@ def _finish(columns: dict, data: str, path) -> PointCloud:
     place = data.rfind(_MARK)
     if place < 0:
         return PointCloud(*gather(columns, path))
+    columns.pop("alpha", None)
     first, *rows = data[place:].splitlines()
     declared = [item.rpartition(":")[::2] for item in first[len(_MARK) :].split()]
     for _, dtype in declared:
@@ -181,8 +194,16 @@ def _finish(columns: dict, data: str, path) -> PointCloud:
     carried = _comments(path, extra, [row[1:] for row in rows if row.strip("# ")], columns["x"])
     ordered = {axis: columns.pop(axis) for axis in "xyz"}
     for name, dtype in declared:
-        ordered[name] = carried[name] if name in carried else columns.pop(name).astype(dtype)
-    return PointCloud(*gather({**ordered, **columns}, path))
+        if name in carried:
+            ordered[name] = carried[name]
+            continue
+        values = columns.pop(name)
+        if name in COLOURS[0] and (values.dtype, dtype) == (np.uint8, "uint16"):
+            values = values.astype(np.uint16) * 257
+        if dtype[0] in "ui" and values.dtype.kind == "f":
+            raise malformed(path, f"{name} of type {dtype}, as the comment says", "others")
+        ordered[name] = values.astype(dtype)
+    return PointCloud(*gather(ordered, path))
 
 
 def _comments(path, extra: list[tuple[str, str]], rows: list[str], x: np.ndarray) -> dict:
@@ -203,7 +224,7 @@ def _comments(path, extra: list[tuple[str, str]], rows: list[str], x: np.ndarray
     return {name: table[name].astype(dtype) for name, dtype in extra}
 
 
-def _write_rows(file: BinaryIO, prefix: str, parts: list[np.ndarray], count: int) -> None:
+def _write_rows(file: BinaryIO, prefix: str, parts: list[np.ndarray]) -> None:
     columns = [column.tolist() for part in parts for column in part.T]
     for row in zip(*columns, strict=True):
         file.write((prefix + " ".join(map(repr, row)) + "\n").encode("ascii"))
@@ -225,4 +246,4 @@ def _write_comments(file: BinaryIO, cloud: PointCloud) -> None:
         if name not in shown
     ]
     if extra:
-        _write_rows(file, "# ", [np.array(v)[:, None] for v in extra], len(cloud))
+        _write_rows(file, "# ", [np.array(v)[:, None] for v in extra])

@@ -62,7 +62,13 @@ def read_npz(path: str | os.PathLike) -> PointCloud:
                 array = np.frombuffer(data, dtype, count)
                 name = entry.filename.removesuffix(".npy")
                 arrays[name] = array.reshape(shape, order="F" if fortran else "C")
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as error:
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        NotImplementedError,
+        EOFError,
+        OSError,
+    ) as error:
         raise malformed(path, "an .npz archive", error) from error
     named = next((n for n in arrays if n.lower() in _POSITIONS), None)
     if named is None:

@@ -134,6 +134,6 @@ def _check(elements: tuple[Element, ...], order: str, start: int, path) -> None:
             raise malformed(path, f"distinct properties in element {element.name!r}", own)
         # an ascii number takes a digit and a blank
         least = element.least_bytes if order else 2 * len(own)
-        if element.name == "vertex" and element.rows * least > room + 1:
+        if element.name == "vertex" and element.rows * least > room + (not order):
             wanted = f"{element.rows} vertices of at least {least} bytes"
             raise malformed(path, wanted, f"{room} bytes after the header")

@@ -5,17 +5,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import sparseconv.io.bin_io as bin_io
+import sparseconv.io.las_io as las_io
+import sparseconv.io.mesh_io as mesh_io
+import sparseconv.io.numpy_io as numpy_io
+import sparseconv.io.pcd_io as pcd_io
+import sparseconv.io.ply_io as ply_io
+import sparseconv.io.ptx_io as ptx_io
+import sparseconv.io.text_io as text_io
 from sparseconv._errors import complain
-from sparseconv.io import (
-    bin_io,
-    las_io,
-    mesh_io,
-    numpy_io,
-    pcd_io,
-    ply_io,
-    ptx_io,
-    text_io,
-)
 from sparseconv.io.atomic import replacing
 from sparseconv.io.errors import FileFormatError, malformed
 from sparseconv.io.point_cloud import PointCloud

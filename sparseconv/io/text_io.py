@@ -1,5 +1,6 @@
 """Text tables: .xyz .xyzn .xyzrgb .txt .asc .pts .csv, with or without header."""
 
+import contextlib
 import os
 import re
 from itertools import islice
@@ -15,6 +16,7 @@ from sparseconv.io.errors import malformed, printable
 from sparseconv.io.point_cloud import PointCloud, quantise_colours
 
 _DTYPES = "# sparseconv dtypes:"
+_POINTS = "# sparseconv points:"
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|[-+]?(nan|inf|infinity)$", re.I)
 _BLOCK = 1 << 16
 _FIXED = {".xyzn": NORMALS[0], ".xyzrgb": COLOURS[0]}
@@ -27,8 +29,8 @@ def read(path: str | os.PathLike) -> PointCloud:
     a first line of names, is the header when it names x, y and z and every column. Without a
     header the columns are named by `guess_names`. A first line that is one whole number is the
     count of points and must be true. Columns are split at blanks or tabs, or at commas or
-    semicolons where there are any. Whole numbers become int32 (int64 where needed), `label` int32, `confidence`
-    float32, colours uint8 or uint16; everything else is float64.
+    semicolons where there are any. Whole numbers become int32 (int64 where needed), `label`
+    int32, `confidence` float32, colours uint8 or uint16; everything else is float64.
 
     Args:
         path: the file.
@@ -42,7 +44,7 @@ def read(path: str | os.PathLike) -> PointCloud:
     encoding = _encoding(path)
     head = _head(path, encoding)
     if head.row is None:
-        if head.names is None and head.count != 0:
+        if (head.names is None and head.count != 0) or head.count not in (None, 0):
             raise malformed(path, "lines of numbers x y z", "no such line")
         names = head.names or ["x", "y", "z"]
         columns = {name: np.zeros(0) for name in names}
@@ -62,7 +64,7 @@ def read(path: str | os.PathLike) -> PointCloud:
         encoding=encoding,
     )
     if head.count is not None and head.count != len(table[0]):
-        wanted = f"{head.count} points, as the first line says"
+        wanted = f"{head.count} points, as its first lines say"
         raise malformed(path, wanted, f"{len(table[0])} rows")
     table = [_exact(path, table[k], k, head, encoding, words) for k in range(len(words))]
     suffix = Path(path).suffix.lower()
@@ -73,9 +75,9 @@ def read(path: str | os.PathLike) -> PointCloud:
         else:
             raise malformed(path, f"{len(names)} columns ({' '.join(names)})", len(table))
     columns = _typed(dict(zip(names, table, strict=True)), head.dtypes, words)
-    if suffix == ".xyzrgb" and columns["red"].dtype.kind == "f":
-        rgb = np.stack([columns[c] for c in COLOURS[0]], axis=1)
-        if rgb.size and not (rgb.min() >= 0 and rgb.max() <= 1):
+    if suffix == ".xyzrgb":
+        rgb = np.stack([columns[c] for c in COLOURS[0]], axis=1).astype(np.float64)
+        if not (rgb.size == 0 or (rgb.min() >= 0 and rgb.max() <= 1)):
             raise malformed(path, "colours between 0 and 1 in .xyzrgb", rgb.max())
         columns.update(zip(COLOURS[0], quantise_colours(rgb).T, strict=True))
     xyz, attributes = gather(columns, path)
@@ -85,9 +87,9 @@ def read(path: str | os.PathLike) -> PointCloud:
 def write(file: BinaryIO, path: str | os.PathLike, cloud: PointCloud) -> None:
     """Write a table whose numbers are exact to the last bit.
 
-    .csv begins with a line of names; .pts with the number of points, the names after the last
-    point; the others with a comment of names. But for .csv a second comment holds the dtypes.
-    Readers that know only x y z skip the comments and see the further columns behind.
+    .csv begins with a line of names; .pts with the number of points, with names and dtypes in
+    comments after the last point; the others with comments of count, names and dtypes. Readers
+    that know only x y z skip the comments and find the further columns behind.
 
     Args:
         file: open for writing.
@@ -108,10 +110,8 @@ def write(file: BinaryIO, path: str | os.PathLike, cloud: PointCloud) -> None:
     names = ("," if comma else " ").join(columns)
     dtypes = " ".join(values.dtype.name for values in columns.values())
     header = f"# {names}\n{_DTYPES} {dtypes}\n"
-    if suffix == ".pts":
-        file.write(f"{len(cloud)}\n".encode())
-    else:
-        file.write((f"{names}\n" if comma else header).encode())
+    count = f"{len(cloud)}\n" if suffix == ".pts" else f"{_POINTS} {len(cloud)}\n{header}"
+    file.write((f"{names}\n" if comma else count).encode())
     for start in range(0, len(cloud), _BLOCK):
         parts = [map(repr, v[start : start + _BLOCK].tolist()) for v in _plain(columns)]
         rows = map((",," if comma else "  ")[:1].join, zip(*parts, strict=True))
@@ -170,6 +170,8 @@ def _head(path, encoding: str) -> _Head:
             head.lines += 1
     if head.names is None and head.dtypes is None:
         _tail(path, head)
+    if head.names and not all(head.names):
+        raise malformed(path, "a name for each column", " ".join(map(repr, head.names)))
     if head.names and len({name.lower() for name in head.names}) != len(head.names):
         raise malformed(path, "distinct column names", " ".join(head.names))
     return head
@@ -194,6 +196,10 @@ def _header_line(head: _Head, text: str, path) -> bool:
 
 
 def _comment(head: _Head, text: str) -> None:
+    if text.startswith(_POINTS):
+        count = text[len(_POINTS) :].strip()
+        head.count = int(count) if count.isdecimal() and len(count) < 16 else -1
+        return
     if text.startswith(_DTYPES):
         head.dtypes = text[len(_DTYPES) :].split()
         return
@@ -225,13 +231,11 @@ def _exact(path, values, at: int, head: _Head, encoding: str, words: list[str]) 
     if not words[at].lstrip("+-").isdecimal() or np.abs(values).max(initial=0) < 2**53:
         return values
     options = {"delimiter": head.delimiter, "comments": "#", "encoding": encoding}
-    kind = np.int64 if values.max() < 2**63 else np.uint64
-    try:
-        return np.loadtxt(
-            os.path.abspath(path), kind, skiprows=head.lines, usecols=at, ndmin=1, **options
-        )
-    except (ValueError, OverflowError):
-        return values
+    for kind in (np.int64, np.uint64):
+        with contextlib.suppress(ValueError, OverflowError):
+            skip = {"skiprows": head.lines, "usecols": at, "ndmin": 1}
+            return np.loadtxt(os.path.abspath(path), kind, **skip, **options)
+    return values
 
 
 def _typed(columns: dict, dtypes: list[str] | None, words: list[str]) -> dict[str, np.ndarray]:
@@ -246,9 +250,13 @@ def _typed(columns: dict, dtypes: list[str] | None, words: list[str]) -> dict[st
             r"bool|u?int(8|16|32|64)|float(16|32|64)", declared
         ):
             kind = np.dtype(declared)
-        elif lower in known and (whole or lower == "confidence"):
+        elif lower in known and (whole or not len(values) or lower == "confidence"):
             kind = np.dtype(known[lower])
-        elif lower in "xyz" or values.dtype.kind in "iu" or not whole:
+        elif (
+            lower in ("x", "y", "z", *NORMALS[0], *NORMALS[1])
+            or values.dtype.kind in "iu"
+            or not whole
+        ):
             kind = values.dtype
         elif lower == "alpha" and holds(np.dtype(np.uint8), values):
             kind = np.dtype(np.uint8)
