@@ -34,9 +34,8 @@ def voxelize(
         voxel_size: edge in metres, one number or three. Above 0.
         features: names to put side by side: `"one"` (a constant 1), `"xyz"` (metres from
             `origin`), `"offset"` (voxels from the voxel's centre), or an attribute of the cloud
-            (integer colours are divided by their largest value); or numbers [N, C], a row per
-            point of all clouds. None for `"one"` and, where every cloud has them, `"rgb"` and
-            `"intensity"`.
+            (colours as 0 to 1); or numbers [N, C], a row per point of all clouds. None for
+            `"one"` and, where every cloud has them, `"rgb"` and `"intensity"`.
         reduce: what a voxel makes of its points: `"mean"`, `"sum"`, `"max"`, `"first"`, `"last"`.
         origin: corner of voxel (0, 0, 0) in metres; None for (0, 0, 0). Give one near the data
             for coordinates so large that a voxel number would not fit int32.
@@ -136,14 +135,13 @@ def _columns(
             if name not in scan.attributes:
                 known = ", ".join([*made, *scan.attributes])
                 raise ValueError(complain("features", f"names among {known}", repr(name)))
-        values = np.concatenate([_numbers(name, scan.attributes[name]) for scan in scans])
+        values = np.concatenate([_numbers(name, scan) for scan in scans])
         parts.append(values.reshape(len(kept), -1)[kept])
     return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))
 
 
-def _numbers(name: str, values: np.ndarray) -> np.ndarray:
-    whole = name == "rgb" and np.issubdtype(values.dtype, np.integer)
-    return values / np.iinfo(values.dtype).max if whole else values.astype(np.float64)
+def _numbers(name: str, scan: PointCloud) -> np.ndarray:
+    return scan.unit_rgb() if name == "rgb" else scan.attributes[name].astype(np.float64)
 
 
 def _reduce(columns: Tensor, inverse: Tensor, counts: Tensor, first: Tensor, how: str) -> Tensor:
