@@ -6,6 +6,28 @@ import numpy as np
 
 from sparseconv.datasets.procedural.solid import Solid
 
+WOODS = [(0.55, 0.36, 0.2), (0.75, 0.58, 0.4), (0.3, 0.2, 0.13), (0.85, 0.83, 0.8), (0.2, 0.2, 0.2)]
+CLOTHS = [
+    (0.45, 0.45, 0.5),
+    (0.55, 0.25, 0.2),
+    (0.3, 0.4, 0.5),
+    (0.8, 0.76, 0.66),
+    (0.2, 0.2, 0.22),
+]
+CLOTHS = [
+    (0.45, 0.45, 0.5),
+    (0.55, 0.25, 0.2),
+    (0.3, 0.4, 0.5),
+    (0.8, 0.76, 0.66),
+    (0.2, 0.2, 0.22),
+]
+
+
+def shade(rng: np.random.Generator, choices) -> tuple[float, float, float]:
+    """Return one of the colours, slightly changed."""
+    colour = np.array(choices[rng.integers(len(choices))]) + rng.normal(0, 0.04, 3)
+    return tuple(colour.clip(0.03, 0.97))
+
 
 def _wood(local, rng):
     band = np.sin(local[:, 0] * 9 + 0.6 * np.sin(local[:, 1] * 40)) * 0.05

@@ -92,8 +92,8 @@ def fence(rng: np.random.Generator, length: float) -> list[Solid]:
 def hedge(rng: np.random.Generator, length: float) -> list[Solid]:
     """Return a hedge along x from 0 to `length`: dense, with an uneven top."""
     parts, x = [], 0.0
-    high, wide = rng.uniform(0.5, 2.4), rng.uniform(0.4, 1.3)
-    tight = rng.uniform(0.05, 0.2)
+    high, wide = rng.uniform(0.25, 2.4), rng.uniform(0.4, 1.6)
+    tight = rng.uniform(0.02, 0.2)
     while x < length:
         piece = min(rng.uniform(1.0, 4.0), length - x + 0.1)
         top = high * rng.uniform(0.9, 1.1)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sparseconv.datasets.labels import ROOMS
-from sparseconv.datasets.procedural import clutter, furniture
+from sparseconv.datasets.procedural import clutter, furniture, seating
 from sparseconv.datasets.procedural.paint import paint
 from sparseconv.datasets.procedural.raycast import RayImage, cast, corners
 from sparseconv.datasets.procedural.shell import outline, shell
@@ -68,7 +68,7 @@ def _against_walls(rng, plan: Plan, walls, openings, count: int) -> list[Solid]:
         kind = rng.choice(6, p=(0.28, 0.2, 0.17, 0.12, 0.13, 0.1))
         top, size = 0.0, (0.4, 0.4)
         if kind == 0:
-            parts, size = furniture.sofa(rng)
+            parts, size = seating.sofa(rng)
         elif kind == 1:
             parts, size, top = furniture.cabinet(rng)
         elif kind == 2:
@@ -78,7 +78,7 @@ def _against_walls(rng, plan: Plan, walls, openings, count: int) -> list[Solid]:
         elif kind == 4:
             parts, size, top = furniture.table(rng, low=rng.random() < 0.3)
         else:
-            parts, size = furniture.bed(rng)
+            parts, size = seating.bed(rng)
         if top and top < 1.3:
             parts = parts + place(clutter.trinkets(rng, *size), 0, 0, top, 0)
         if size[0] + 0.1 > wall.length:
@@ -94,7 +94,7 @@ def _against_walls(rng, plan: Plan, walls, openings, count: int) -> list[Solid]:
             if not blocks and plan.claim(put):
                 solids += put
                 if kind == 3 and rng.random() < 0.9:
-                    seat, depth = furniture.chair(rng)
+                    seat, depth = seating.chair(rng)
                     seat = place(seat, 0, size[1] + depth[1] * rng.uniform(0.2, 1.0), 0, np.pi)
                     seat = place(seat, 0, 0, 0, rng.normal(0, 0.15))
                     solids += wall.put(seat, along, gap=gap)
@@ -115,7 +115,7 @@ def _free_standing(rng, plan: Plan, count: int) -> list[Solid]:
                 along, reach = ((w, d), (d, w))[side % 2]
                 for x in np.arange(0.35, along - 0.2, 0.62) - along / 2 + 0.0:
                     if rng.random() < 0.6:
-                        seat, (_, deep) = furniture.chair(rng)
+                        seat, (_, deep) = seating.chair(rng)
                         seat = place(
                             seat,
                             x,
@@ -128,9 +128,9 @@ def _free_standing(rng, plan: Plan, count: int) -> list[Solid]:
             parts, (w, d), top = furniture.table(rng, low=True)
             parts = parts + place(clutter.trinkets(rng, w, d), 0, 0, top, 0)
         elif kind == 2:
-            parts, _ = furniture.chair(rng)
+            parts, _ = seating.chair(rng)
         elif kind == 3:
-            parts, _ = furniture.sofa(rng, int(rng.integers(1, 3)))
+            parts, _ = seating.sofa(rng, int(rng.integers(1, 3)))
         elif kind == 4:
             make = (clutter.floor_lamp, clutter.plant, clutter.carton, clutter.carton)
             parts = make[rng.integers(4)](rng)

@@ -76,6 +76,12 @@ def place(solids: Iterable[Solid], x: float, y: float, z: float, yaw: float) -> 
     return [solid.moved(rotation, offset) for solid in solids]
 
 
+def tilted(solid: Solid, axis: int, angle: float, pivot) -> Solid:
+    """Turn a solid about an axis through `pivot` by `angle` radians."""
+    turn, pivot = tilt_matrix(axis, angle), np.asarray(pivot, float)
+    return solid.moved(turn, pivot - turn @ pivot)
+
+
 def box(low, high, label: int, **look) -> Solid:
     """Return the axis-aligned box between two corners."""
     low, high = np.asarray(low, float), np.asarray(high, float)
