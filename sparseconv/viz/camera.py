@@ -85,8 +85,8 @@ def focus(xyz: np.ndarray, up: np.ndarray) -> np.ndarray:
     height = xyz @ up
     if is_landscape(xyz, up):
         # a spinning sensor leaves half of its points close by, and a tail of far ones
-        middle, most = np.percentile(reach, [50, 95])
-        limit = min(most, 1.7 * middle)
+        middle, outer, most = np.percentile(reach, [50, 75, 95])
+        limit = min(most, max(1.7 * middle, outer))
         low, high = np.percentile(height, [1, 99])
     else:
         limit = np.percentile(reach, 99)
@@ -100,6 +100,7 @@ def choose_camera(
     *,
     size: tuple[int, int] = (1280, 960),
     normals: np.ndarray | None = None,  # [N, 3]
+    ahead: np.ndarray | None = None,  # [3]
     directions: int = 16,
 ) -> Camera:
     """Return an oblique bird's-eye camera from the side that shows most of the cloud.
@@ -113,6 +114,8 @@ def choose_camera(
         up: unit vector [3].
         size: width and height of the picture, pixels.
         normals: normals of the points [N, 3].
+        ahead: the direction that the sensor looked along, where the scan shows one side only; the
+            camera then looks along it, a little from above.
         directions: how many directions are tried.
 
     Returns:
@@ -124,8 +127,11 @@ def choose_camera(
     points = xyz[rows]
     faces = None if normals is None else normals[rows]
     first, second = horizontal_axes(up)
-    landscape = is_landscape(xyz, up)
-    if landscape:
+    if ahead is not None:
+        angle = float(np.arctan2(ahead @ second, ahead @ first))
+        angles = angle + np.radians([0.0, 15.0, -15.0])
+        elevation = np.radians(20.0)
+    elif is_landscape(xyz, up):
         angles = _along(xyz @ first, xyz @ second)
         elevation = np.radians(31.0)
     else:
@@ -133,8 +139,8 @@ def choose_camera(
         elevation = np.radians(42.0)
     best, best_score = None, -1.0
     for angle in angles:
-        ahead = np.cos(angle) * first + np.sin(angle) * second
-        camera = _aim(points, ahead, up, elevation, size)
+        level = np.cos(angle) * first + np.sin(angle) * second
+        camera = _aim(points, level, up, elevation, size)
         score = _seen(points, faces, camera)
         # a later direction must be clearly better, so that small changes do not turn the view
         if score > best_score * 1.02:

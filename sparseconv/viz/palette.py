@@ -68,11 +68,11 @@ SEQUENCE: tuple[tuple[int, int, int], ...] = (
 )
 
 RAMPS: dict[str, tuple[tuple[int, int, int], ...]] = {
-    # viridis at nine places
+    # viridis, its dark end made lighter so that it shows on a dark ground, too
     "height": (
-        (68, 1, 84),
-        (72, 40, 120),
-        (62, 74, 137),
+        (92, 62, 158),
+        (78, 72, 156),
+        (66, 84, 150),
         (49, 104, 142),
         (38, 130, 142),
         (31, 158, 137),

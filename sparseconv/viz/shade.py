@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# a logarithm of depth that lies behind everything, and still has differences
+BACKGROUND = 1e6
+
 
 def shade(
     image: np.ndarray,  # [height, width, 3]
@@ -29,19 +32,17 @@ def shade(
         is turned, and each neighbour counts for at most a fiftieth, so that outlines stay thin.
     """
     seen = np.isfinite(depth)
-    log = np.full(depth.shape, np.inf)
+    log = np.full(depth.shape, BACKGROUND, dtype=np.float32)
     log[seen] = np.log2(np.maximum(depth[seen], 1e-12))
-    padded = np.pad(log, reach, constant_values=np.inf)
+    padded = np.pad(log, reach, constant_values=BACKGROUND)
     height, width = depth.shape
-    behind = np.zeros(depth.shape)
+    behind = np.zeros(depth.shape, dtype=np.float32)
     for down in (-reach, 0, reach):
         for across in (-reach, 0, reach):
             if not (down or across):
                 continue
-            other = padded[reach + down :, reach + across :][:height, :width]
-            opposite = padded[reach - down :, reach - across :][:height, :width]
-            with np.errstate(invalid="ignore"):
-                step = (log - other) - np.maximum(opposite - log, 0.0)
-            behind += np.clip(np.nan_to_num(step, nan=0.0, neginf=0.0), 0.0, 0.02)
+            nearer = log - padded[reach + down :, reach + across :][:height, :width]
+            slope = padded[reach - down :, reach - across :][:height, :width] - log
+            behind += np.clip(nearer - np.maximum(slope, 0), 0, 0.02)
     dark = np.where(seen, np.exp(-strength * behind / 8), 1.0)
     return np.rint(image * dark[..., None]).astype(np.uint8)

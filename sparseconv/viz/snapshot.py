@@ -14,11 +14,13 @@ from sparseconv.viz.camera import Camera, choose_camera, focus, is_landscape
 from sparseconv.viz.colouring import colour_points, default_colour
 from sparseconv.viz.cutaway import behind_near_wall, below_ceiling
 from sparseconv.viz.legend import strip_height, with_legend
-from sparseconv.viz.orientation import up_vector
+from sparseconv.viz.orientation import in_camera_frame, up_vector
 from sparseconv.viz.palette import as_classes
 from sparseconv.viz.shade import shade
 
 BACKGROUNDS = {"white": (255, 255, 255), "dark": (24, 26, 31)}
+# where a camera looks in its own frame
+AHEAD = np.array([0.0, 0.0, 1.0])
 RENDERERS = {"open3d": offscreen.draw, "numpy": raster.draw}
 
 
@@ -143,7 +145,11 @@ def compose(
         keep = keep if keep.any() else ~keep
     normals = cloud.attributes.get("normal")
     camera = choose_camera(
-        cloud.xyz[keep], upward, size=size, normals=None if normals is None else normals[keep]
+        cloud.xyz[keep],
+        upward,
+        size=size,
+        normals=None if normals is None else normals[keep],
+        ahead=AHEAD if in_camera_frame(cloud.xyz) and abs(upward @ AHEAD) < 0.7 else None,
     )
     if cutaway and named:
         clear = behind_near_wall(cloud.xyz, upward, camera, labels=labels, names=names)

@@ -41,8 +41,8 @@ def test_memory_is_the_formula_of_the_docstring():
     weights = sum(parameter.numel() for parameter in net.parameters())
     # level 0 keeps 4 channels, joins 6 + 4 and makes 6; level 1 keeps 8
     steady = (4 * 100 * 4 + 48 * 100 + 8 * (700 + 100)) + (4 * 30 * 8 + 48 * 30 + 8 * (200 + 30))
-    working = max(4 * 100 * (10 + 2 * 6), 4 * 30 * (16 + 2 * 8))
-    assert net_memory(net, [100, 30], [700, 200]) == 4 * weights + steady + working
+    working = max(4 * 100 * (10 + 4 * 6), 4 * 30 * (16 + 4 * 8))
+    assert net_memory(net, [100, 30], [700, 200]) == int(4 * weights + 1.75 * (steady + working))
 
 
 def test_sizes_are_round_and_begin_where_points_share_voxels():

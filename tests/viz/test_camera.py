@@ -76,6 +76,15 @@ def test_normals_turn_the_camera_to_the_front(room):
         assert choose_camera(wall, UP, size=SIZE, normals=normals).forward[1] * side < 0
 
 
+def test_a_depth_image_is_looked_at_from_where_it_was_taken():
+    z = np.random.default_rng(0).uniform(1, 4, 5000)
+    xy = np.random.default_rng(1).uniform(-0.5, 0.5, (5000, 2)) * z[:, None]
+    up, ahead = np.array([0.0, -1, 0]), np.array([0.0, 0, 1])
+    camera = choose_camera(np.column_stack([xy, z]), up, size=SIZE, ahead=ahead)
+    assert camera.forward @ ahead > 0.85
+    assert camera.forward @ up < -0.3
+
+
 def test_focus_of_a_street_is_its_dense_middle(street):
     kept = street.xyz[focus(street.xyz, UP)]
     assert np.abs(kept[:, 0]).max() < 0.5 * np.abs(street.xyz[:, 0]).max()

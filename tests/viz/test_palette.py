@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sparseconv.datasets.labels import ROOMS, STREETS
-from sparseconv.viz.palette import UNKNOWN, as_classes, label_rgb, ramp_rgb
+from sparseconv.viz.palette import RAMPS, UNKNOWN, as_classes, label_rgb, ramp_rgb
 
 # Vienot, Brettel, Mollon 1999, on linear rgb: what red-green blind eyes see
 DEUTERANOPE = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
@@ -61,7 +61,7 @@ def test_refusals_name_the_argument():
 
 def test_ramp_runs_from_its_first_to_its_last_colour():
     rgb = ramp_rgb(np.array([-5.0, 0.0, 2.0, 9.0, np.nan]), "height", 0.0, 2.0)
-    assert rgb[0].tolist() == rgb[1].tolist() == [68, 1, 84]
+    assert rgb[0].tolist() == rgb[1].tolist() == list(RAMPS["height"][0])
     assert rgb[2].tolist() == rgb[3].tolist() == [253, 231, 37]
     assert rgb[4].tolist() == list(UNKNOWN)
 
