@@ -1,0 +1,1 @@
+"""Whole jobs: segment a scan, train a network, evaluate it."""
