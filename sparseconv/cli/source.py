@@ -110,10 +110,9 @@ def check_cloud_target(path: Path, source: Path | None = None) -> None:
 
 
 def use_threads(count: int | None) -> None:
-    """Set the threads of torch and of this library's kernels; None leaves them."""
+    """Set the threads of torch, which this library's kernels follow; None leaves them."""
     if count is None:
         return
-    os.environ["SPARSECONV_NUM_THREADS"] = str(count)
     import torch
 
     torch.set_num_threads(count)

@@ -68,6 +68,16 @@ def test_options_reach_the_task(scan, tasks, capsys):
     assert (tasks[1].model, tasks[1].up) == ("own.pt", "auto")
 
 
+def test_threads_are_set_before_the_work(scan, tasks, monkeypatch):
+    import torch
+
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    assert main(["segment", "scan.ply", "--threads", "1"]) == 0
+    assert main(["segment", "scan.ply", "-o", "again.ply"]) == 0
+    assert asked == [1]
+
+
 def test_json_is_the_only_output_and_complete(scan, tasks, capsys):
     assert main(["segment", "scan.ply", "-o", "out.ply", "--model", "rooms", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
