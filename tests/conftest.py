@@ -81,6 +81,21 @@ def backend(request):
         yield request.param
 
 
+@pytest.fixture(params=["baseline", "avx2", "avx512"])
+def isa(request):
+    """Run the test with each instruction set this machine has."""
+    if not native_available():
+        pytest.skip("the compiled module is not installed")
+    from sparseconv import _native
+
+    if request.param not in _native.available_isas():
+        pytest.skip(f"this machine has no {request.param}")
+    before = _native.isa()
+    _native.set_isa(request.param)
+    yield request.param
+    _native.set_isa(before)
+
+
 @pytest.fixture(params=scenes.UNIQUE)
 def scene(request):
     """Every named scene whose sites occur once."""

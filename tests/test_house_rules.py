@@ -14,22 +14,12 @@ import sparseconv
 
 PACKAGE = Path(sparseconv.__file__).parent
 ROOT = PACKAGE.parent
-ROOMS = {
-    -1: "_errors",
-    0: "geometry _optional",
-    1: "io _native",
-    2: "backends",
-    3: "ops",
-    4: "tensor",
-    5: "functional",
-    6: "nn transforms",
-    7: "datasets viz models",
-    8: "bench tasks compat",
-    9: "cli",
-}
-LEVELS = {name: level for level, names in ROOMS.items() for name in names.split()}
-# a side room for tests and benchmarks, which may use everything up to layers
-LEVELS["testing"] = 7
+# from the ground up; testing is a side room of tests and benchmarks, above what it may use
+UPWARDS = (
+    "_errors | geometry _optional | io _native | backends | ops | tensor | functional"
+    " | nn transforms | datasets viz models testing | bench tasks compat | cli"
+)
+LEVELS = {name: n for n, level in enumerate(UPWARDS.split(" | ")) for name in level.split()}
 FILES = {
     ".".join(("sparseconv", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
         ".__init__"
