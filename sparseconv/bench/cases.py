@@ -127,34 +127,45 @@ def _products(net: nn.Module, x: SparseTensor) -> tuple[Product, ...]:
     return tuple(found)
 
 
+# a ReLU input within rounding of 0 falls on either side, which moves the gradients of all layers
+# before it by a percent; wrong weights or sites move them by their own size
+TRAINING_TOLERANCE = 0.05
+
 CASES = {
     case.name: case
     for case in (
         Case(
             "rulebook",
-            "3³ rulebook, cold",
+            "3³ rulebook",
             "rulebook",
             False,
             _prepare_rulebook(lambda coords: coords),
         ),
         Case(
             "rulebook-shuffled",
-            "3³ rulebook, cold, rows shuffled",
+            "3³ rulebook, shuffled rows",
             "rulebook",
             False,
             _prepare_rulebook(shuffled),
         ),
-        Case("conv", "3³ submanifold, forward, warm", "conv", True, _prepare_conv(1)),
+        Case("conv", "3³ submanifold forward", "conv", True, _prepare_conv(1)),
         Case(
             "gradient",
-            "3³ submanifold, forward + backward, warm",
+            "3³ forward + backward",
             "gradient",
             True,
             _prepare_conv(3),
         ),
-        Case("down", "k=2 s=2, rulebook + forward", "down", True, _prepare_down),
+        Case("down", "2³ stride 2, cold", "down", True, _prepare_down),
         Case("unet", "U-Net forward, cold", "unet", False, _prepare_unet(1), 1e-3),
-        Case("training", "U-Net training step, cold", "training", False, _prepare_unet(3), 1e-2),
-        Case("voxelize", "points to voxels, mean", "points", False, _prepare_points),
+        Case(
+            "training",
+            "U-Net training step, cold",
+            "training",
+            False,
+            _prepare_unet(3),
+            TRAINING_TOLERANCE,
+        ),
+        Case("voxelize", "voxelise, mean", "points", False, _prepare_points),
     )
 }

@@ -23,7 +23,7 @@ def ratio(value: Quartiles) -> str:
     """Return a ratio with its quartiles."""
     digits = 2 if value.median >= 0.1 else 4
     low, median, high = (f"{v:.{digits}f}" for v in (value.low, value.median, value.high))
-    return f"{median}× ({low}–{high})"
+    return f"{median} ({low}–{high})"
 
 
 def _speed(row: Row) -> str:
@@ -35,23 +35,25 @@ def _beside(row: Row, name: str) -> str:
         return f"[red]{row.errors[name]}[/red]"
     if name not in row.ratios:
         return ""
-    return f"{ratio(row.ratios[name])}  {duration(row.seconds[name].median)}"
+    return ratio(row.ratios[name])
 
 
 def table(rows: Sequence[Row], peers: Sequence[Peer]) -> Any:
     """Return the rich table: a line per row, a column per peer that was there."""
-    made = require("rich.table").Table(title=None, pad_edge=False)
+    made = require("rich.table").Table()
     made.add_column("scene")
+    made.add_column("voxels", justify="right")
     made.add_column("what")
     made.add_column("C", justify="right")
     made.add_column(OURS, justify="right")
     made.add_column("GFLOP/s", justify="right")
     beside = [peer for peer in peers if any(_beside(row, peer.name) for row in rows)]
     for peer in beside:
-        made.add_column(f"{peer.name} / {OURS}", justify="right")
+        made.add_column(f"{peer.name} ×", justify="right")
     for row in rows:
         made.add_row(
-            f"{row.scene} {row.voxels:,}",
+            row.scene,
+            f"{row.voxels:,}",
             row.title,
             "" if row.channels is None else str(row.channels),
             duration(row.seconds[OURS].median),
@@ -66,8 +68,8 @@ def notes(peers: Sequence[Peer], machine: dict[str, object], threads: int, clock
     lines = [
         f"{machine['processor']}, kernels {machine['instructions']}, torch {machine['torch']}, "
         f"{threads} thread{'s' if threads > 1 else ''}, {clock} time",
-        "x / sparseconv: time of x over ours in the same round, median (quartiles); above 1 we "
-        "are faster. Then the median time of x.",
+        f"{OURS}: median time. ×: how many times as long the other took in the same round, median "
+        "(quartiles); above 1 we are faster.",
     ]
     for peer in peers:
         if peer.here:
@@ -89,7 +91,7 @@ def show(
     console = require("rich.console").Console(markup=True, highlight=False)
     if not console.is_terminal:
         # a file has no edge to wrap at
-        console.width = 220
+        console.width = 160
     if rows:
         console.print(table(rows, peers))
     for line in notes(peers, machine, threads, clock):

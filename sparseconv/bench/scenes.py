@@ -59,9 +59,9 @@ class Scene:
 
 
 def _sheet() -> Scene:
-    """A wavy surface of a few thousand voxels, for a quick look."""
+    """A wavy surface of several hundred voxels, for a quick look."""
     rng = np.random.default_rng(0)
-    x, y = rng.uniform(0, 2.0, (2, 20_000))
+    x, y = rng.uniform(0, 1.2, (2, 8_000))
     z = 0.3 + 0.2 * np.sin(3 * x) * np.cos(2 * y) + rng.normal(0, 0.004, len(x))
     return Scene.of("sheet", np.stack([x, y, z], 1), 0.05)
 

@@ -16,8 +16,8 @@ def test_durations(seconds, text):
 
 
 def test_small_ratios_keep_their_digits():
-    assert ratio(Quartiles(1.9, 2.0, 2.25)) == "2.00× (1.90–2.25)"
-    assert ratio(Quartiles(0.001, 0.002, 0.003)) == "0.0020× (0.0010–0.0030)"
+    assert ratio(Quartiles(1.9, 2.0, 2.25)) == "2.00 (1.90–2.25)"
+    assert ratio(Quartiles(0.001, 0.002, 0.003)) == "0.0020 (0.0010–0.0030)"
 
 
 def test_table_has_a_column_for_each_peer_that_has_something_to_say(capsys):
@@ -28,9 +28,9 @@ def test_table_has_a_column_for_each_peer_that_has_something_to_say(capsys):
     peers = [Peer(name, f"note of {name}", {}) for name in ("one", "two", "three")]
     show([row], peers, MACHINE, 1)
     out = capsys.readouterr().out
-    assert "one / sparseconv" in out and "2.00× (1.90–2.10)" in out
+    assert "one ×" in out and "2.00 (1.90–2.10)" in out
     assert "results differ: features by 1" in out
-    assert "three / sparseconv" not in out
+    assert "three ×" not in out
     assert as_json([row], peers, MACHINE, 1)["rows"][0]["ratios"]["one"]["median"] == 2.0
 
 

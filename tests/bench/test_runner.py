@@ -28,8 +28,8 @@ def test_table_and_json(tmp_path, capsys):
     assert runner.main(words) == 0
     assert torch.get_num_threads() == threads
     out, err = capsys.readouterr()
-    assert "3³ submanifold, forward, warm" in out and "sheet 2,264" in out
-    assert err.splitlines()[0] == "sheet: 3³ rulebook, cold"
+    assert "3³ submanifold forward" in out and " 826 " in out
+    assert err.splitlines()[0] == "sheet: 3³ rulebook"
     found = json.loads(file.read_text())
     assert set(found) == {"machine", "threads", "clock", "peers", "rows"}
     assert found["threads"] == 1
@@ -73,7 +73,7 @@ def test_interrupted_runs_show_what_is_done(monkeypatch, capsys):
     monkeypatch.setattr(runner, "measure", second_time_stops)
     assert runner.main([*SMALL, "--cases", "conv,gradient", "--peers", "none"]) == 130
     out, err = capsys.readouterr()
-    assert "forward, warm" in out and "backward" not in out
+    assert "3³ submanifold forward" in out and "backward" not in out
     assert "stopped" in err
 
 
