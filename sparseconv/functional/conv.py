@@ -9,6 +9,7 @@ from sparseconv.geometry import Geometry, Triple
 from sparseconv.ops.conv import conv
 from sparseconv.tensor.rulebook import Rulebook
 from sparseconv.tensor.sparse_tensor import SparseTensor
+from sparseconv.tensor.topology import Topology
 
 
 def by_tap(
@@ -42,6 +43,23 @@ def onto_level(x: SparseTensor, sites: SparseTensor, geometry: Geometry) -> Rule
 def from_level(x: SparseTensor, sites: SparseTensor, geometry: Geometry) -> Rulebook:
     """Return the rulebook of a transposed convolution from `x` onto the sites of another tensor."""
     return onto_level(sites, x, geometry).reversed
+
+
+def convolve(
+    x: SparseTensor,  # [N, C]
+    weight: Tensor,  # [K, C / G, D]
+    bias: Tensor | None,  # [D]
+    book: Rulebook,
+    topology: Topology,
+    level: str,
+    groups: int,
+) -> SparseTensor:  # [M, D]
+    """Convolve over a rulebook onto a level of a topology."""
+    num_out = topology.levels[level].coords.shape[0]
+    features = conv(
+        x.features, weight, bias, book.in_rows, book.out_rows, book.segments, num_out, groups
+    )
+    return SparseTensor.at(topology, level, features)
 
 
 def check_sites(x: SparseTensor, sites: SparseTensor, stride: Triple) -> None:
@@ -89,17 +107,7 @@ def submanifold_conv3d(
     book = rulebook
     if book is None:
         book = x.topology.rulebook(x.level, x.level, geometry)
-    features = conv(
-        x.features,
-        by_tap(weight),
-        bias,
-        book.in_rows,
-        book.out_rows,
-        book.segments,
-        x.features.shape[0],
-        groups,
-    )
-    return SparseTensor.at(x.topology, x.level, features)
+    return convolve(x, by_tap(weight), bias, book, x.topology, x.level, groups)
 
 
 def conv3d(
@@ -141,17 +149,7 @@ def conv3d(
         check_sites(x, sites, reached)
         topology, level = sites.topology, sites.level
         book = onto_level(x, sites, geometry)
-    features = conv(
-        x.features,
-        by_tap(weight),
-        bias,
-        book.in_rows,
-        book.out_rows,
-        book.segments,
-        topology.levels[level].coords.shape[0],
-        groups,
-    )
-    return SparseTensor.at(topology, level, features)
+    return convolve(x, by_tap(weight), bias, book, topology, level, groups)
 
 
 def conv_transpose3d(
@@ -202,17 +200,7 @@ def conv_transpose3d(
         check_sites(x, sites, sites.stride)
         topology, level = sites.topology, sites.level
         book = from_level(x, sites, geometry)
-    features = conv(
-        x.features,
-        by_tap_transposed(weight, groups),
-        bias,
-        book.in_rows,
-        book.out_rows,
-        book.segments,
-        topology.levels[level].coords.shape[0],
-        groups,
-    )
-    return SparseTensor.at(topology, level, features)
+    return convolve(x, by_tap_transposed(weight, groups), bias, book, topology, level, groups)
 
 
 def inverse_conv3d(
@@ -251,14 +239,4 @@ def inverse_conv3d(
             )
         )
     book = x.topology.rulebook(source, x.level, geometry).reversed
-    features = conv(
-        x.features,
-        by_tap_transposed(weight, groups),
-        bias,
-        book.in_rows,
-        book.out_rows,
-        book.segments,
-        x.topology.levels[source].coords.shape[0],
-        groups,
-    )
-    return SparseTensor.at(x.topology, source, features)
+    return convolve(x, by_tap_transposed(weight, groups), bias, book, x.topology, source, groups)

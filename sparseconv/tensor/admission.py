@@ -1,0 +1,143 @@
+"""What a sparse tensor accepts, and what it does with sites given twice."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparseconv._errors import complain
+from sparseconv.geometry import Triple
+from sparseconv.ops._checks import FLOATS, describe
+from sparseconv.ops.aggregate import aggregate
+from sparseconv.ops.coords import unique_coords
+
+DUPLICATES = ("error", "sum", "mean", "first")
+
+
+def check_coords(coords: Tensor) -> None:
+    """Refuse what is not an integer tensor [N, 4]."""
+    if not isinstance(coords, Tensor) or coords.dtype not in (torch.int32, torch.int64):
+        raise TypeError(
+            complain(
+                "coords",
+                "an int32 tensor [N, 4]",
+                describe(coords),
+                "convert with .int(); points in metres go through sc.voxelize",
+            )
+        )
+    if coords.dim() != 2 or coords.shape[1] != 4:
+        raise ValueError(
+            complain("coords", "shape [N, 4]", describe(coords), "the columns are batch, x, y, z")
+        )
+
+
+def check_tensors(coords: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Refuse dtypes, shapes and devices that do not fit each other.
+
+    Returns:
+        Contiguous coords, and the features.
+    """
+    check_coords(coords)
+    if not isinstance(features, Tensor) or features.dtype not in FLOATS:
+        raise TypeError(
+            complain(
+                "features",
+                "a float32, float64, bfloat16 or float16 tensor [N, C]",
+                describe(features),
+                "convert with .float()",
+            )
+        )
+    if features.dim() != 2 or features.shape[0] != coords.shape[0]:
+        raise ValueError(
+            complain(
+                "features",
+                f"shape [{coords.shape[0]}, C], a row per row of coords",
+                describe(features),
+            )
+        )
+    if features.device != coords.device:
+        raise ValueError(
+            complain("features", f"a tensor on {coords.device}", f"one on {features.device}")
+        )
+    return coords.contiguous(), features
+
+
+def check_values(
+    coords: Tensor, shape: Triple | None, batch_size: int | None
+) -> tuple[Tensor, int]:
+    """Refuse numbers that are out of range: of int32, of the batch, of the lattice.
+
+    Returns:
+        int32 coords, and the batch size, found where it was None.
+    """
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 0):
+        raise ValueError(complain("batch_size", "an int >= 0 or None", repr(batch_size)))
+    if coords.shape[0] == 0:
+        return coords.to(torch.int32), batch_size or 0
+    low, high = torch.aminmax(coords, dim=0)
+    low, high = low.tolist(), high.tolist()
+    limits = torch.iinfo(torch.int32)
+    if min(low) < limits.min or max(high) > limits.max:
+        raise ValueError(
+            complain(
+                "coords",
+                f"numbers within int32 ({limits.min} to {limits.max})",
+                f"{min(low)} to {max(high)}",
+                "subtract an origin first",
+            )
+        )
+    found = high[0] + 1
+    if low[0] < 0 or (batch_size is not None and found > batch_size):
+        raise ValueError(
+            complain(
+                "coords",
+                f"a batch column in 0..{found - 1 if batch_size is None else batch_size - 1}",
+                f"{low[0]}..{high[0]}",
+                "the batch item is the first column, batch_size the number of scans",
+            )
+        )
+    if shape is not None:
+        for axis in range(3):
+            if low[axis + 1] < 0 or high[axis + 1] >= shape[axis]:
+                raise ValueError(
+                    complain(
+                        "coords",
+                        f"{'xyz'[axis]} in 0..{shape[axis] - 1} (spatial_shape {shape})",
+                        f"{low[axis + 1]}..{high[axis + 1]}",
+                        "leave spatial_shape out for an unbounded lattice",
+                    )
+                )
+    return coords.to(torch.int32), found if batch_size is None else batch_size
+
+
+def deduplicate(coords: Tensor, features: Tensor, how: str) -> tuple[Tensor, Tensor]:
+    """Merge the rows of sites that occur more than once, or refuse them.
+
+    Args:
+        coords: int32 [N, 4].
+        features: [N, C].
+        how: one of `DUPLICATES`.
+
+    Returns:
+        Both as given where every site occurs once, else in lexicographic order.
+    """
+    unique, inverse, counts, first = unique_coords(coords)
+    if unique.shape[0] == coords.shape[0]:
+        return coords, features
+    if how == "error":
+        site = unique[counts > 1][0].tolist()
+        raise ValueError(
+            complain(
+                "coords",
+                "every site once",
+                f"{coords.shape[0] - unique.shape[0]} repeated, such as {site}",
+                "pass duplicates='sum', 'mean' or 'first', or voxelize the points",
+            )
+        )
+    if how == "first":
+        return unique, features[first]
+    rows = torch.arange(coords.shape[0], dtype=torch.int32, device=coords.device)
+    total = aggregate(features, rows, inverse.to(torch.int32), None, unique.shape[0])
+    if how == "mean":
+        total = total / counts[:, None].to(total.dtype)
+    return unique, total
