@@ -2,51 +2,27 @@
 
 from pathlib import Path
 
-from sparseconv._errors import complain
-from sparseconv.datasets.labels import ROOMS, LabelTable
+from sparseconv.datasets.labels import ROOMS
 from sparseconv.datasets.procedural.room import generate_room
-from sparseconv.io.point_cloud import PointCloud
-
-# scenes of one dataset have seeds in one block, so datasets of different seeds never meet
-BLOCK = 1_000_000
-SPLITS = {"train": 0, "val": 1, "test": 2}
+from sparseconv.datasets.procedural.scenes import ProceduralScenes
 
 
-class Rooms:
-    """Map-style dataset of `generate_room`: item i is made when it is asked for.
-
-    Args:
-        length: number of scenes.
-        seed: of the dataset; different seeds share no scene.
-        options: further arguments of `generate_room`.
+class Rooms(ProceduralScenes):
+    """Scenes of `generate_room`; see `ProceduralScenes`.
 
     Example:
         >>> len(Rooms(4, seed=7)), Rooms(4, seed=7).labels.names[1]
         (4, 'wall')
     """
 
-    labels: LabelTable = ROOMS
-
-    def __init__(self, length: int, seed: int = 0, **options):
-        if not 0 < length <= BLOCK:
-            raise ValueError(complain("length", f"1 to {BLOCK}", length))
-        self.length, self.seed, self.options = length, seed, options
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, item: int) -> PointCloud:
-        if not -self.length <= item < self.length:
-            raise IndexError(complain("item", f"-{self.length} to {self.length - 1}", item))
-        return generate_room(self.seed * BLOCK + item % self.length, **self.options)
+    labels = ROOMS
+    generate = staticmethod(generate_room)
 
 
-def load(root: str | Path | None = None, split: str = "train", *, length: int = 1000, **options):
-    """Return the procedural rooms of a split; `root` is not used.
+def load(root: str | Path | None = None, split: str = "train", **options) -> Rooms:
+    """Return the procedural rooms of a split ("train", "val", "test"); `root` is not used.
 
     Raises:
-        ValueError: the split is not train, val or test.
+        ValueError: the split is unknown.
     """
-    if split not in SPLITS:
-        raise ValueError(complain("split", f"one of {', '.join(SPLITS)}", repr(split)))
-    return Rooms(length, SPLITS[split], **options)
+    return Rooms.of_split(split, **options)
