@@ -39,11 +39,6 @@ inline Box box_of(const Site* sites, std::int64_t n) {
   return box;
 }
 
-inline bool strictly_sorted(const Site* sites, std::int64_t n) {
-  for (std::int64_t i = 1; i < n; ++i)
-    if (!(sites[i - 1] < sites[i])) return false;
-  return true;
-}
 
 // key = ((b - b0) X + (x - x0)) Y + ...: linear, so the key of a moved site is the key plus a
 // constant as long as the move stays in the box.

@@ -119,10 +119,12 @@ struct Conv {
                 [&](T* sums, std::int64_t ld, std::int64_t row) {
         for (std::int64_t t = 0; t < pairs.taps; ++t) {
           const std::int64_t begin = tiles.begin(tile, t);
+          const std::int64_t next = t + 1 < pairs.taps ? tiles.begin(tile, t + 1) : begin;
+          const std::int64_t ahead = t + 1 < pairs.taps ? tiles.end(tile, t + 1) - next : 0;
           loops.gather_gemm(x + block.group * per_group, shape.channels, per_group,
                             packed.data() + t * tap_size + block.packed, block.width,
                             tiles.in + begin, tiles.out + begin, tiles.end(tile, t) - begin, row,
-                            sums, ld);
+                            sums, ld, tiles.in + next, ahead);
         }
       });
     });
@@ -131,6 +133,7 @@ struct Conv {
   void run() const {
     const bool ordered = check_pairs(pairs, shape.num_in, shape.num_out, threads);
     if (shape.num_out == 0 || shape.width == 0) return;
+    prefer_large_pages(y, shape.num_out * shape.width * std::int64_t(sizeof(S)));
     if (shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups)
       depthwise(ordered);
     else

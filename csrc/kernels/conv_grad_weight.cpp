@@ -49,7 +49,7 @@ struct GradWeight {
     std::int64_t step_c = part_size(per_group, outer_limit);
     // one tap may hold most pairs: cut channels finer, which changes no element
     while (threads > 1 && step_c > 12 &&
-           pairs.taps * shape.groups * (per_group / step_c) * (group_width / step_d) < 32 * threads)
+           pairs.taps * shape.groups * (per_group / step_c) * (group_width / step_d) < 8 * threads)
       step_c = (step_c + 1) / 2;
     std::vector<Item> items;
     for (std::int64_t t = 0; t < pairs.taps; ++t)

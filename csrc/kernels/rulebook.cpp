@@ -1,6 +1,6 @@
 #include "kernels/rulebook.hpp"
 
-#include "core/key.hpp"
+#include "core/ordered.hpp"
 
 namespace sparseconv {
 namespace {
@@ -14,7 +14,7 @@ struct Column {
   int taps;
 };
 
-// Pairs of one column and one chunk of output rows, tap by tap, output rows ascending.
+// Pairs of one column and one chunk of output rows (or of their sorted places), tap by tap.
 struct Part {
   Buffer<std::int32_t> in, out;
   std::int64_t begin[most_taps + 1] = {};
@@ -89,52 +89,24 @@ class Lists {
   Buffer<std::int32_t> in_, out_;
 };
 
-// Sorted keys of the inputs and of the outputs' queries before their offset.
-class Merge {
- public:
-  Merge(const Key& key, const Site* in_sites, std::int64_t n, const Site* out_sites,
-        std::int64_t m, const Offset& stride, bool same, int threads)
-      : key_(key), n_(n), in_(n + 1), out_(same ? 0 : m) {
-    parallel_ranges(n, 1 << 14, threads, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) in_[i] = key.of(in_sites[i]);
-    });
-    in_[n] = INT64_MAX;  // the walk needs no bound
-    queries_ = in_.data();
-    if (same) return;
-    parallel_ranges(m, 1 << 14, threads, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const Site& s = out_sites[i];
-        out_[i] = key.of(s.b, s.x * stride.v[0], s.y * stride.v[1], s.z * stride.v[2]);
-      }
-    });
-    queries_ = out_.data();
-  }
-
-  void find(const std::vector<Offset>& offsets, const Column& column, std::int64_t begin,
-            std::int64_t end, Lists& lists) const {
-    std::int64_t move[most_taps];
-    for (int j = 0; j < column.taps; ++j) move[j] = key_.move(offsets[column.first + j].v);
-    const std::int64_t span = move[column.taps - 1] - move[0];
-    const std::int64_t* keys = in_.data();
-    const std::int64_t* at = std::lower_bound(keys, keys + n_, queries_[begin] + move[0]);
-    for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t query = queries_[row] + move[0];
-      while (*at < query) ++at;
-      // the sentinel is far above any query
-      for (const std::int64_t* hit = at; *hit - query <= span; ++hit) {
-        const std::int64_t distance = *hit - query;
-        for (int j = 0; j < column.taps; ++j)
-          if (distance == move[j] - move[0]) lists.add(j, hit - keys, row);
-      }
+// Walk a chunk of ascending queries along the ascending inputs: pairs of all taps of one column.
+void find_by_merge(const Ordered& in, const Ordered& out, const std::int64_t* moves, int taps,
+                   std::int64_t begin, std::int64_t end, Lists& lists) {
+  const std::int64_t span = moves[taps - 1] - moves[0];
+  const std::int64_t* keys = in.keys();
+  const std::int64_t* at =
+      std::lower_bound(keys, keys + in.size(), out.keys()[begin] + moves[0]);
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::int64_t query = out.keys()[i] + moves[0];
+    while (*at < query) ++at;
+    // the sentinel is far above any query
+    for (const std::int64_t* hit = at; *hit - query <= span; ++hit) {
+      const std::int64_t distance = *hit - query;
+      for (int j = 0; j < taps; ++j)
+        if (distance == moves[j] - moves[0]) lists.add(j, in.row(hit - keys), out.row(i));
     }
   }
-
- private:
-  const Key& key_;
-  std::int64_t n_;
-  Buffer<std::int64_t> in_, out_;
-  const std::int64_t* queries_;
-};
+}
 
 // Look-ups of one tap, a batch at a time.
 void find_by_index(const SiteIndex& index, const Site* out_sites, const Offset& offset,
@@ -177,17 +149,39 @@ void gather_tap(const std::vector<Part>& parts, std::int64_t first_part, std::in
   }
 }
 
-// Put pairs in the order of their output rows, which are distinct and below n.
-void order_by_out(std::int32_t* in, std::int32_t* out, std::int64_t size, std::int64_t n) {
+// Put pairs in the order of their output rows, which are distinct and below m.
+void order_by_out(std::int32_t* in, std::int32_t* out, std::int64_t size, std::int64_t m) {
   if (std::is_sorted(out, out + size)) return;
-  Buffer<std::int32_t> of(n);
-  std::fill_n(of.data(), n, -1);
+  if (size < m / 4) {
+    Buffer<KeyRow> items(size);
+    for (std::int64_t p = 0; p < size; ++p) items[p] = {out[p], in[p]};
+    radix_sort(items, std::uint64_t(m - 1));
+    for (std::int64_t p = 0; p < size; ++p) {
+      in[p] = std::int32_t(items[p].row);
+      out[p] = std::int32_t(items[p].key);
+    }
+    return;
+  }
+  Buffer<std::int32_t> of(m);
+  std::fill_n(of.data(), m, -1);
   for (std::int64_t p = 0; p < size; ++p) of[out[p]] = in[p];
-  for (std::int64_t row = 0, p = 0; row < n; ++row)
+  for (std::int64_t row = 0, p = 0; row < m; ++row)
     if (of[row] >= 0) {
       in[p] = of[row];
       out[p++] = std::int32_t(row);
     }
+}
+
+// Whether every row is the one its own site leads to.
+bool all_distinct(const SiteIndex& index, const Site* sites, std::int64_t n) {
+  std::int32_t rows[SiteIndex::batch];
+  for (std::int64_t i = 0; i < n; i += SiteIndex::batch) {
+    const int now = int(std::min<std::int64_t>(SiteIndex::batch, n - i));
+    index.find(sites + i, now, rows);
+    for (int k = 0; k < now; ++k)
+      if (rows[k] != i + k) return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -196,20 +190,19 @@ Book rulebook(const Site* in_sites, std::int64_t n, std::int64_t* slots, std::in
               const Site* out_sites, std::int64_t m, const std::vector<Offset>& offsets,
               const Offset& stride, bool same_sites, int threads) {
   const std::int64_t taps = std::int64_t(offsets.size());
-  const bool half = same_sites && n == m && symmetric(offsets, stride);
-  const std::int64_t search = half ? taps / 2 : taps;
   const std::int64_t chunks = (m + chunk_rows - 1) / chunk_rows;
+  bool half = same_sites && n == m && symmetric(offsets, stride);
 
   const Box in_box = box_of(in_sites, n);
   const Box out_box = same_sites ? in_box : box_of(out_sites, m);
   const bool any = !in_box.empty() && !out_box.empty();
   const Key key(any ? box_of_queries(in_box, out_box, offsets, stride) : Box());
-  const bool merge = any && key.fits && strictly_sorted(in_sites, n) &&
-                     (same_sites || strictly_sorted(out_sites, m));
 
-  const std::vector<Column> columns = columns_of(offsets, any ? search : 0, !merge);
-  std::vector<Part> parts(columns.size() * chunks);
-  const auto fill_parts = [&](auto&& find) {
+  std::vector<Column> columns;
+  std::vector<Part> parts;
+  const auto fill_parts = [&](bool joined, auto&& find) {
+    columns = columns_of(offsets, half ? taps / 2 : taps, !joined);
+    parts.resize(columns.size() * chunks);
     parallel_tasks(std::int64_t(parts.size()), threads, [&](std::int64_t task) {
       const Column& column = columns[task / chunks];
       const std::int64_t begin = task % chunks * chunk_rows;
@@ -219,13 +212,21 @@ Book rulebook(const Site* in_sites, std::int64_t n, std::int64_t* slots, std::in
       lists.pack(parts[task]);
     });
   };
-  if (merge) {
-    const bool same_keys = same_sites && stride.v[0] == 1 && stride.v[1] == 1 && stride.v[2] == 1;
-    const Merge walk(key, in_sites, n, out_sites, m, stride, same_keys, threads);
-    fill_parts([&](const Column& column, std::int64_t begin, std::int64_t end, Lists& lists) {
-      walk.find(offsets, column, begin, end, lists);
+  if (any && key.fits) {
+    constexpr std::int64_t one[3] = {1, 1, 1};
+    Ordered in(key, in_sites, n, one, threads);
+    half = half && in.distinct();
+    const bool same_keys = same_sites && n == m && in.distinct() &&
+                           std::equal(one, one + 3, stride.v);
+    const Ordered own(key, same_keys ? nullptr : out_sites, same_keys ? 0 : m, stride.v, threads);
+    const Ordered& out = same_keys ? in : own;
+    in.drop_repeats();
+    fill_parts(true, [&](const Column& column, std::int64_t begin, std::int64_t end, Lists& lists) {
+      std::int64_t moves[most_taps];
+      for (int j = 0; j < column.taps; ++j) moves[j] = key.move(offsets[column.first + j].v);
+      find_by_merge(in, out, moves, column.taps, begin, end, lists);
     });
-  } else if (any && search > 0) {
+  } else if (any) {
     Buffer<std::int64_t> own;
     if (capacity < index_capacity(n)) {  // no table was made, as by the reference
       capacity = index_capacity(n);
@@ -234,7 +235,8 @@ Book rulebook(const Site* in_sites, std::int64_t n, std::int64_t* slots, std::in
       SiteIndex(in_sites, slots, capacity).build(n, threads);
     }
     const SiteIndex index(in_sites, slots, capacity);
-    fill_parts([&](const Column& column, std::int64_t begin, std::int64_t end, Lists& lists) {
+    half = half && all_distinct(index, in_sites, n);
+    fill_parts(false, [&](const Column& column, std::int64_t begin, std::int64_t end, Lists& lists) {
       find_by_index(index, out_sites, offsets[column.first], stride, begin, end, lists);
     });
   }
@@ -249,9 +251,10 @@ Book rulebook(const Site* in_sites, std::int64_t n, std::int64_t* slots, std::in
         size += part.begin[j + 1] - part.begin[j];
       }
     }
+  const std::int64_t centre = taps / 2;
   if (half) {
-    sizes[search] = n;
-    for (std::int64_t t = 0; t < search; ++t) sizes[taps - 1 - t] = sizes[t];
+    sizes[centre] = n;
+    for (std::int64_t t = 0; t < centre; ++t) sizes[taps - 1 - t] = sizes[t];
   }
   Book book;
   book.segments = Buffer<std::int64_t>(taps + 1);
@@ -262,17 +265,17 @@ Book rulebook(const Site* in_sites, std::int64_t n, std::int64_t* slots, std::in
   parallel_tasks(taps, threads, [&](std::int64_t t) {
     std::int32_t* in = book.in.data() + book.segments[t];
     std::int32_t* out = book.out.data() + book.segments[t];
-    if (half && t == search) {
+    if (half && t == centre) {
       for (std::int64_t i = 0; i < n; ++i) in[i] = out[i] = std::int32_t(i);
       return;
     }
-    const bool mirrored = half && t > search;
+    const bool mirrored = half && t > centre;
     const std::int64_t found = mirrored ? taps - 1 - t : t;
     const std::int64_t c = column_of[found];
     if (c < 0) return;
     const int tap = int(found - columns[c].first);
     gather_tap(parts, c * chunks, chunks, tap, mirrored ? out : in, mirrored ? in : out);
-    if (mirrored) order_by_out(in, out, sizes[t], n);
+    order_by_out(in, out, sizes[t], m);
   });
   return book;
 }

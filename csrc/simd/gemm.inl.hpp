@@ -3,11 +3,42 @@
 
 // pairs gathered at a time: a multiple of every block height below
 constexpr int gemm_chunk = 48;
-constexpr int outer_chunk = 64;
+constexpr int outer_chunk = 48;
 // channels gathered at a time, and the pitch of a gathered row: padded by a cache line or two so
 // that the rows of a block do not share one cache set
 constexpr int depth = 128;
 constexpr int pitch = depth + 16;
+constexpr int outer_pitch = int(outer_limit) + 16;
+
+// Copy part of a row, widened, where it can be read again and again.
+template <class S, class T>
+static inline void gather_row(const S* from, T* to, std::int64_t n) {
+  widen_row(from, to, n);
+}
+template <class T>
+static inline void gather_row(const T* from, T* to, std::int64_t n) {
+  std::int64_t i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) store(to + i, load(from + i));
+  for (; i < n; ++i) to[i] = from[i];
+}
+
+// Rows that will be gathered next: touched while the present ones are multiplied.
+template <class S>
+struct Ahead {
+  const S* x;
+  std::int64_t ldx;
+  const std::int32_t* rows;
+  int count;
+  std::int64_t bytes;
+
+  void touch(int begin, int end) const {
+    if (end > count) end = count;
+    for (int p = begin; p < end; ++p) {
+      const char* row = reinterpret_cast<const char*>(x + rows[p] * ldx);
+      for (std::int64_t b = 0; b < bytes; b += 64) PREFETCH(row + b);
+    }
+  }
+};
 
 // Columns are cut in panels of at most `panel_vectors` vectors, as equal as can be.
 static inline int panel_count(std::int64_t vectors) {
@@ -88,19 +119,24 @@ static inline void last_block(int rest, const T* a, const T* w, int depth_now, T
   }
 }
 
-template <class T, int NV>
+template <int NV, class S, class T>
 static void panel_gemm(const T* a, const T* w, int depth_now, int n, T* const* rows,
-                       std::int64_t column) {
+                       std::int64_t column, const Ahead<S>& ahead) {
   constexpr int MR = block_rows<NV>;
   int p = 0;
-  for (; p + MR <= n; p += MR) block<T, NV, MR>(a + p * pitch, w, depth_now, rows + p, column);
+  for (; p + MR <= n; p += MR) {
+    ahead.touch(p, p + MR);
+    block<T, NV, MR>(a + p * pitch, w, depth_now, rows + p, column);
+  }
+  ahead.touch(p, ahead.count);
   last_block<T, NV, MR - 1>(n - p, a + p * pitch, w, depth_now, rows + p, column);
 }
 
 template <class S, class T>
 static void gather_gemm(const S* x, std::int64_t ldx, std::int64_t channels, const T* packed,
                         std::int64_t width, const std::int32_t* in, const std::int32_t* out,
-                        std::int64_t n, std::int64_t first, T* y, std::int64_t ldy) {
+                        std::int64_t n, std::int64_t first, T* y, std::int64_t ldy,
+                        const std::int32_t* next, std::int64_t next_n) {
   alignas(64) T a[gemm_chunk * pitch];
   T* rows[gemm_chunk];
   const std::int64_t vectors = padded<T>(width) / lanes<T>;
@@ -110,18 +146,24 @@ static void gather_gemm(const S* x, std::int64_t ldx, std::int64_t channels, con
     for (std::int64_t k = 0; k < channels; k += depth) {
       const int depth_now = int(channels - k < depth ? channels - k : depth);
       for (int p = 0; p < now; ++p)
-        widen_row(x + in[p0 + p] * ldx + k, a + p * pitch, depth_now);
+        gather_row(x + in[p0 + p] * ldx + k, a + p * pitch, depth_now);
+      const bool last = p0 + gemm_chunk >= n;
+      const std::int64_t left = last ? next_n : n - p0 - gemm_chunk;
+      Ahead<S> ahead = {x, ldx, last ? next : in + p0 + gemm_chunk, 0,
+                        channels * std::int64_t(sizeof(S))};
+      if (k == 0) ahead.count = int(left < gemm_chunk ? left : gemm_chunk);
       const T* w = packed;
       std::int64_t column = 0;
       for (int panel = 0; panel < panel_count(vectors); ++panel) {
         const int size = panel_size(vectors, panel);
         const T* from = w + k * size * lanes<T>;
-        if (size == 1) panel_gemm<T, 1>(a, from, depth_now, now, rows, column);
-        if (size == 2) panel_gemm<T, 2>(a, from, depth_now, now, rows, column);
+        if (size == 1) panel_gemm<1>(a, from, depth_now, now, rows, column, ahead);
+        if (size == 2) panel_gemm<2>(a, from, depth_now, now, rows, column, ahead);
         if constexpr (panel_vectors > 2) {
-          if (size == 3) panel_gemm<T, 3>(a, from, depth_now, now, rows, column);
-          if (size == 4) panel_gemm<T, 4>(a, from, depth_now, now, rows, column);
+          if (size == 3) panel_gemm<3>(a, from, depth_now, now, rows, column, ahead);
+          if (size == 4) panel_gemm<4>(a, from, depth_now, now, rows, column, ahead);
         }
+        ahead.count = 0;
         w += channels * size * lanes<T>;
         column += size * std::int64_t(lanes<T>);
       }
@@ -139,8 +181,8 @@ static inline void outer_block(const T* a, const T* b, int pairs, T* acc, std::i
     UNROLL for (int m = 0; m < MR; ++m) {
       UNROLL for (int n = 0; n < NV; ++n) multiply_add(sum[m][n], a[m], wide[n]);
     }
-    a += pitch;
-    b += pitch;
+    a += outer_pitch;
+    b += outer_pitch;
   }
   UNROLL for (int m = 0; m < MR; ++m) {
     UNROLL for (int n = 0; n < NV; ++n) {
@@ -162,13 +204,17 @@ static inline void last_outer(int rest, const T* a, const T* b, int pairs, T* ac
   }
 }
 
-template <class T, int NV>
+template <int NV, class S, class T>
 static void panel_outer(const T* a, int channels, const T* b, int pairs, T* acc,
-                        std::int64_t ldacc) {
+                        std::int64_t ldacc, const Ahead<S>& ahead_a, const Ahead<S>& ahead_b) {
   constexpr int MR = block_rows<NV>;
-  int c = 0;
-  for (; c + MR <= channels; c += MR)
+  const int share = (outer_chunk * MR + channels - 1) / channels;
+  int c = 0, touched = 0;
+  for (; c + MR <= channels; c += MR, touched += share) {
+    ahead_a.touch(touched, touched + share);
+    ahead_b.touch(touched, touched + share);
     outer_block<T, NV, MR>(a + c, b, pairs, acc + c * ldacc, ldacc);
+  }
   last_outer<T, NV, MR - 1>(channels - c, a + c, b, pairs, acc + c * ldacc, ldacc);
 }
 
@@ -176,27 +222,31 @@ template <class S, class T>
 static void gather_outer(const S* x, std::int64_t ldx, std::int64_t channels, const S* g,
                          std::int64_t ldg, std::int64_t width, const std::int32_t* in,
                          const std::int32_t* out, std::int64_t n, T* acc) {
-  alignas(64) T a[outer_chunk * pitch];
-  alignas(64) T b[outer_chunk * pitch];
+  alignas(64) T a[outer_chunk * outer_pitch];
+  alignas(64) T b[outer_chunk * outer_pitch];
   const std::int64_t wide = padded<T>(width);
   for (int p = 0; p < outer_chunk; ++p)
-    for (std::int64_t d = width; d < wide; ++d) b[p * pitch + d] = 0;
+    for (std::int64_t d = width; d < wide; ++d) b[p * outer_pitch + d] = 0;
   for (std::int64_t p0 = 0; p0 < n; p0 += outer_chunk) {
     const int now = int(n - p0 < outer_chunk ? n - p0 : outer_chunk);
     for (int p = 0; p < now; ++p) {
-      widen_row(x + in[p0 + p] * ldx, a + p * pitch, channels);
-      widen_row(g + out[p0 + p] * ldg, b + p * pitch, width);
+      gather_row(x + in[p0 + p] * ldx, a + p * outer_pitch, channels);
+      gather_row(g + out[p0 + p] * ldg, b + p * outer_pitch, width);
     }
+    const std::int64_t left = n - p0 - outer_chunk;
+    const int soon = int(left < 0 ? 0 : (left < outer_chunk ? left : outer_chunk));
+    Ahead<S> ahead_a = {x, ldx, in + p0 + outer_chunk, soon, channels * std::int64_t(sizeof(S))};
+    Ahead<S> ahead_b = {g, ldg, out + p0 + outer_chunk, soon, width * std::int64_t(sizeof(S))};
     std::int64_t column = 0;
     for (int panel = 0; panel < panel_count(wide / lanes<T>); ++panel) {
       const int size = panel_size(wide / lanes<T>, panel);
       const T* from = b + column;
       T* to = acc + column;
-      if (size == 1) panel_outer<T, 1>(a, int(channels), from, now, to, wide);
-      if (size == 2) panel_outer<T, 2>(a, int(channels), from, now, to, wide);
+      if (size == 1) panel_outer<1>(a, int(channels), from, now, to, wide, ahead_a, ahead_b);
+      if (size == 2) panel_outer<2>(a, int(channels), from, now, to, wide, ahead_a, ahead_b);
       if constexpr (panel_vectors > 2) {
-        if (size == 3) panel_outer<T, 3>(a, int(channels), from, now, to, wide);
-        if (size == 4) panel_outer<T, 4>(a, int(channels), from, now, to, wide);
+        if (size == 3) panel_outer<3>(a, int(channels), from, now, to, wide, ahead_a, ahead_b);
+        if (size == 4) panel_outer<4>(a, int(channels), from, now, to, wide, ahead_a, ahead_b);
       }
       column += size * std::int64_t(lanes<T>);
     }

@@ -20,6 +20,11 @@
 #else
 #define RESTRICT __restrict__
 #endif
+#if defined(__GNUC__) || defined(__clang__)
+#define PREFETCH(address) __builtin_prefetch(address)
+#else
+#define PREFETCH(address) (void)(address)
+#endif
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
 

@@ -23,10 +23,12 @@ struct Loops {
                std::int64_t width, T* packed);
 
   // y[out[p] - first] += x[in[p]] W for pairs in order; a repeated output row is right.
-  // y has padded(width) columns that may be written and row pitch ldy.
+  // y has padded(width) columns that may be written and row pitch ldy. Rows next[0 .. next_n) are
+  // those of the call to come: they are fetched meanwhile.
   void (*gather_gemm)(const S* x, std::int64_t ldx, std::int64_t channels, const T* packed,
                       std::int64_t width, const std::int32_t* in, const std::int32_t* out,
-                      std::int64_t n, std::int64_t first, T* y, std::int64_t ldy);
+                      std::int64_t n, std::int64_t first, T* y, std::int64_t ldy,
+                      const std::int32_t* next, std::int64_t next_n);
 
   // acc[c][d] += sum over pairs of x[in[p]][c] g[out[p]][d]; acc is [channels][padded(width)].
   // channels and width are at most outer_limit. The sum is cut in chunks of a fixed number of
@@ -65,7 +67,7 @@ struct Loops {
   void (*narrow)(const T* from, S* to, std::int64_t n);
 };
 
-constexpr std::int64_t outer_limit = 64;
+constexpr std::int64_t outer_limit = 128;
 
 struct Table {
   const char* name;
