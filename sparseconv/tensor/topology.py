@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from sparseconv._errors import complain
@@ -60,7 +62,8 @@ class Topology:
     def table(self, name: str) -> Tensor:
         """Return the site index of a level, built when first asked for."""
         if name not in self.tables:
-            self.tables[name] = site_index(self.levels[name].coords)
+            with _keepable():
+                self.tables[name] = site_index(self.levels[name].coords)
         return self.tables[name]
 
     def rulebook(self, source: str, target: str, geometry: Geometry) -> Rulebook:
@@ -95,16 +98,18 @@ class Topology:
         same_sites: bool = False,
     ) -> Rulebook:
         """Build a rulebook that is not kept: arbitrary sites, arbitrary offsets (3K ints)."""
-        return Rulebook(
-            *rulebook(
-                self.levels[source].coords,
-                self.table(source),
-                out_coords,
-                list(offsets),
-                list(stride),
-                same_sites,
+        table = self.table(source)
+        with _keepable():
+            return Rulebook(
+                *rulebook(
+                    self.levels[source].coords,
+                    table,
+                    out_coords,
+                    list(offsets),
+                    list(stride),
+                    same_sites,
+                )
             )
-        )
 
     def down(self, source: str, geometry: Geometry) -> str:
         """Return the name of the level a convolution of `geometry` gives, made when first asked.
@@ -117,14 +122,7 @@ class Topology:
             level = self.levels[source]
             shape = level.spatial_shape
             bound = None if shape is None else geometry.output_shape(shape)
-            coords = output_coords(
-                level.coords,
-                list(geometry.offsets),
-                list(geometry.stride),
-                [] if bound is None else [0, 0, 0],
-                [] if bound is None else list(bound),
-                False,
-            )
+            coords = _reached(level.coords, geometry, bound, transposed=False)
             stride = tuple(a * b for a, b in zip(level.stride, geometry.stride, strict=True))
             self.levels[name] = Level(coords, stride, bound, level.batch_size)
             self.origins[name] = (source, geometry)
@@ -134,10 +132,10 @@ class Topology:
         """Return the name of the level a transposed convolution gives, made when first asked.
 
         Its sites are all those reached by a tap of an active site; a bounded lattice is cropped
-        to torch's output shape.
+        to torch's output shape. Below the lattice the net began with, the stride stays 1.
 
         Raises:
-            ValueError: the stride of the level is not divisible by the stride of `geometry`.
+            ValueError: a stride of the level is above 1 and not divisible by that of `geometry`.
         """
         padding = ".".join(map(str, output_padding))
         name = f"{source}^{geometry.key}o{padding}"
@@ -145,18 +143,8 @@ class Topology:
             level = self.levels[source]
             shape = level.spatial_shape
             bound = None if shape is None else geometry.transposed_shape(shape, output_padding)
-            coords = output_coords(
-                level.coords,
-                list(geometry.offsets),
-                list(geometry.stride),
-                [] if bound is None else [0, 0, 0],
-                [] if bound is None else list(bound),
-                True,
-            )
-            # a net may refine below the lattice it began with: the stride then stays 1
-            stride = tuple(
-                max(a // b, 1) for a, b in zip(level.stride, geometry.stride, strict=True)
-            )
+            coords = _reached(level.coords, geometry, bound, transposed=True)
+            stride = _finer(level.stride, geometry.stride)
             self.levels[name] = Level(coords, stride, bound, level.batch_size)
         return name
 
@@ -192,3 +180,26 @@ class Topology:
     def __getstate__(self) -> dict:
         # tables belong to the backend that built them
         return {**self.__dict__, "tables": {}}
+
+
+def _keepable() -> AbstractContextManager:
+    """Leave inference mode: what is kept here may later be saved for a backward pass."""
+    if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
+        return torch.inference_mode(False)
+    return nullcontext()
+
+
+def _reached(coords: Tensor, geometry: Geometry, bound: Triple | None, transposed: bool) -> Tensor:
+    lower, upper = ([], []) if bound is None else ([0, 0, 0], list(bound))
+    offsets, stride = list(geometry.offsets), list(geometry.stride)
+    with _keepable():
+        return output_coords(coords, offsets, stride, lower, upper, transposed)
+
+
+def _finer(stride: Triple, step: Triple) -> Triple:
+    if any(a > 1 and a % b for a, b in zip(stride, step, strict=True)):
+        raise ValueError(
+            complain("stride", f"a divisor of the tensor's stride {stride}", f"{step}")
+        )
+    x, y, z = (max(a // b, 1) for a, b in zip(stride, step, strict=True))
+    return x, y, z
