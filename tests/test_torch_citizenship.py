@@ -196,6 +196,56 @@ def test_deepcopy_and_pickle_of_a_net(net):
         assert torch.equal(twin(coords, features), expected)
 
 
+def test_inference_mode_leaves_nothing_behind(backend):
+    # a rulebook built in inference mode is kept by the tensor, and later needed for a gradient
+    x = scene("random_sparse").tensor(3, torch.float32)
+    module = sc.models.MinkUNet(3, 4, (6, 8, 6), blocks=1).eval()
+    with torch.inference_mode():
+        expected = module(x).features.clone()
+    y = module(x)
+    assert torch.equal(y.features, expected)
+    y.features.sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+
+
+@pytest.mark.parametrize("wrap", ["weight_norm", "spectral_norm"])
+def test_reparametrised_weights(wrap):
+    layer = getattr(torch.nn.utils.parametrizations, wrap)(sc.nn.SubMConv3d(3, 4, 3))
+    x = scene("random_sparse").tensor(3, torch.float32)
+    layer(x).features.sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
+
+
+class Rooms(torch.utils.data.Dataset):
+    """Sparse tensors made, and convolved, in another process."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, number):
+        x = sc.SparseTensor(room(200, seed=number), torch.ones(len(room(200, seed=number)), 3))
+        return sc.nn.SubMConv3d(3, 3, 3)(x).detach()
+
+
+def test_workers_of_a_data_loader():
+    torch.set_num_threads(2)
+    x = Rooms()[0]
+    loader = torch.utils.data.DataLoader(Rooms(), 2, num_workers=2, collate_fn=sc.batch)
+    batches = list(loader)
+    assert [b.batch_size for b in batches] == [2, 2]
+    assert torch.equal(batches[0].unbatch()[0].coords, x.coords)
+
+
+def test_deterministic_algorithms_are_enough():
+    x = scene("random_sparse").tensor(3, torch.float32)
+    net = sc.nn.Sequential(sc.nn.SubMConv3d(3, 4, 3), sc.nn.MaxPool3d(2), sc.nn.GlobalAvgPool())
+    torch.use_deterministic_algorithms(True)
+    try:
+        net(x).sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_a_net_on_the_meta_device_takes_no_memory():
     with torch.device("meta"):
         net = sc.models.MinkUNetSmall(3, 4)

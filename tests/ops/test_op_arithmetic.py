@@ -166,6 +166,26 @@ def test_pool_max_of_negatives_ties_nan_infinity_and_nothing(backend):
     assert (winner[2] == 2).all() and y[2, 0] == -3
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_reaches_its_neighbours_alone(backend, dtype, value):
+    # a kernel that pads tiles with other rows times zero would spread it
+    in_rows, out_rows, segments, n, m = pairs_of("random_sparse", 3, 1, 1)
+    x, w = torch.randn(n, 33).to(dtype), torch.randn(27, 33, 17).to(dtype)
+    g = torch.randn(m, 17).to(dtype)
+    bad = x.clone()
+    bad[5, 3] = value
+    reached = torch.zeros(m, dtype=torch.bool)
+    reached[out_rows[in_rows == 5].long()] = True
+    y, z = (conv(t, w, None, in_rows, out_rows, segments, m) for t in (x, bad))
+    assert torch.equal(y[~reached], z[~reached]) and not z[reached].isfinite().any()
+    a, b = (conv_grad_weight(t, g, in_rows, out_rows, segments) for t in (x, bad))
+    others = [c for c in range(33) if c != 3]
+    assert torch.equal(a[:, others], b[:, others]) and not b[:, 3].isfinite().all()
+    s, t = (aggregate(f, in_rows, out_rows, None, m) for f in (x, bad))
+    assert torch.equal(s[~reached], t[~reached])
+
+
 def test_nothing_leaks_from_non_contiguous_inputs(backend):
     in_rows, out_rows, segments, n, m = pairs_of("random_sparse", 3, 1, 1)
     x, w, b = torch.randn(n, 6), torch.randn(27, 6, 4), torch.randn(4)

@@ -51,6 +51,17 @@ def test_lookup_does_not_confuse_sites_whose_packed_keys_meet(backend):
     assert ops.lookup(coords, ops.site_index(coords), queries).tolist() == [-1, -1, -1, -1]
 
 
+@pytest.mark.parametrize("step", [1, 2**10, 2**16, 2**20, 3 * 2**15])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_lookup_of_regular_sites_that_a_poor_hash_piles_up(step, axis):
+    count = min(20_000, (2**31 - 1) // step)
+    coords = torch.zeros(count, 4, dtype=torch.int32)
+    coords[:, axis] = torch.arange(count, dtype=torch.int32) * step
+    table = ops.site_index(coords)
+    assert torch.equal(ops.lookup(coords, table, coords), torch.arange(count).int())
+    assert (ops.lookup(coords, table, coords + 1) == -1).all()
+
+
 @pytest.mark.parametrize("name", ["empty", "random_sparse"])
 def test_lookup_of_nothing_and_in_nothing(backend, name):
     coords = scenes.scene(name).coords

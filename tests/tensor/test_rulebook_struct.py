@@ -91,7 +91,7 @@ def test_save_load_and_use(backend):
     stream = io.BytesIO()
     torch.save(book_of(x), stream)
     stream.seek(0)
-    loaded = torch.load(stream, weights_only=False)
+    loaded = torch.load(stream, weights_only=True)
     assert isinstance(loaded, sc.Rulebook)
     loaded.validate(len(x), len(x))
     assert torch.equal(layer(x, rulebook=loaded).features, layer(x).features)

@@ -185,7 +185,7 @@ def saved(x):
     stream = io.BytesIO()
     torch.save(x, stream)
     stream.seek(0)
-    return torch.load(stream, weights_only=False)
+    return torch.load(stream, weights_only=True)
 
 
 @pytest.mark.parametrize("how", COPIES)
