@@ -4,7 +4,7 @@
 template <class T>
 struct Lanes;
 
-#if defined(__GNUC__) || defined(__clang__)
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(SPARSECONV_PLAIN_VECTORS)
 template <>
 struct Lanes<float> {
   typedef float type __attribute__((vector_size(VECTOR_BYTES)));

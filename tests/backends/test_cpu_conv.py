@@ -1,0 +1,162 @@
+"""The compiled convolution and its weight gradient against the reference, on arbitrary pairs."""
+
+import pytest
+import torch
+
+pytest.importorskip("sparseconv._native", reason="the compiled module is not installed")
+
+from sparseconv.backends.cpu import conv as cpu
+from sparseconv.backends.reference import conv as reference
+
+# relative to the largest magnitude: sums of at most 3000 terms, stored in the dtype
+CLOSE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}
+WIDTHS = [(1, 1), (3, 5), (5, 17), (17, 3), (64, 64), (100, 33), (200, 130), (20, 300)]
+
+
+def random_pairs(n, m, pairs, taps, *, ordered):
+    """Pairs with repeated output rows within a tap, taps of unequal size."""
+    in_rows = torch.randint(max(n, 1), (pairs,), dtype=torch.int32)
+    out_rows = torch.randint(max(m, 1), (pairs,), dtype=torch.int32)
+    cuts = torch.randint(pairs + 1, (taps - 1,)).sort().values.tolist()
+    segments = torch.tensor([0, *cuts, pairs])
+    if ordered:
+        parts = out_rows.split(segments.diff().tolist())
+        out_rows = torch.cat([part.sort().values for part in parts])
+    return in_rows, out_rows, segments
+
+
+def agree(found, expected):
+    assert found.dtype == expected.dtype and found.shape == expected.shape
+    found, expected = found.double(), expected.double()
+    scale = float(expected.abs().max()) if expected.numel() else 0.0
+    torch.testing.assert_close(found, expected, rtol=0, atol=CLOSE[agree.dtype] * max(scale, 1.0))
+
+
+def check(dtype, n, m, pairs, channels, width, groups, *, ordered, bias=True):
+    in_rows, out_rows, segments = random_pairs(n, m, pairs, 4, ordered=ordered)
+    x = torch.randn(n, channels).to(dtype)
+    g = torch.randn(m, width).to(dtype)
+    w = torch.randn(4, channels // groups, width).to(dtype)
+    b = torch.randn(width).to(dtype) if bias else None
+    agree.dtype = dtype
+    args = (x, w, b, in_rows, out_rows, segments, m, groups)
+    agree(cpu.conv(*args), reference.conv(*args))
+    args = (x, g, in_rows, out_rows, segments, groups)
+    agree(cpu.conv_grad_weight(*args), reference.conv_grad_weight(*args))
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+@pytest.mark.parametrize(("channels", "width"), WIDTHS)
+def test_widths(isa, dtype, channels, width, ordered):
+    check(dtype, 90, 70, 700, channels, width, 1, ordered=ordered, bias=ordered)
+
+
+@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+@pytest.mark.parametrize(
+    ("channels", "width", "groups"),
+    [(12, 24, 4), (6, 3, 3), (24, 24, 24), (24, 48, 24), (70, 70, 70)],
+)
+def test_groups(isa, dtype, channels, width, groups):
+    check(dtype, 90, 70, 700, channels, width, groups, ordered=True)
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_many_tiles(isa, ordered):
+    check(torch.float32, 500, 5000, 20000, 16, 16, 1, ordered=ordered)
+    check(torch.bfloat16, 500, 5000, 20000, 16, 18, 2, ordered=ordered)
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "pairs"), [(0, 0, 0), (5, 0, 0), (0, 5, 0), (5, 7, 0), (1, 1, 1)]
+)
+def test_nothing_there(isa, n, m, pairs):
+    check(torch.float32, n, m, pairs, 3, 4, 1, ordered=True)
+    in_rows, out_rows, segments = random_pairs(n, m, pairs, 4, ordered=True)
+    for channels, width in ((0, 4), (3, 0)):
+        x, w, b = torch.randn(n, channels), torch.randn(4, channels, width), torch.randn(width)
+        y = cpu.conv(x, w, b, in_rows, out_rows, segments, m, 1)
+        assert y.shape == (m, width)
+        if channels == 0:
+            assert torch.equal(y, b.expand(m, width))
+        grad = cpu.conv_grad_weight(x, y, in_rows, out_rows, segments, 1)
+        assert grad.shape == (4, channels, width)
+
+
+def test_no_taps():
+    none = torch.zeros(0, dtype=torch.int32)
+    x, b = torch.randn(3, 2), torch.randn(4)
+    y = cpu.conv(x, torch.zeros(0, 2, 4), b, none, none, torch.zeros(1, dtype=torch.int64), 5, 1)
+    assert torch.equal(y, b.expand(5, 4))
+
+
+def test_weight_in_any_memory_order(isa):
+    in_rows, out_rows, segments = random_pairs(40, 30, 200, 27, ordered=True)
+    x, w = torch.randn(40, 9), torch.randn(27, 9, 50)
+    args = (None, in_rows, out_rows, segments, 30, 1)
+    expected = cpu.conv(x, w, *args)
+    for order in ((2, 1, 0), (1, 2, 0), (0, 2, 1)):
+        back = [order.index(axis) for axis in range(3)]
+        moved = w.permute(order).contiguous().permute(back)
+        assert torch.equal(cpu.conv(x, moved, *args), expected)
+    spread = torch.zeros(27, 18, 100)[:, ::2, ::2].copy_(w)
+    assert torch.equal(cpu.conv(x, spread, *args), expected)
+
+
+def test_a_number_that_is_none_stays_in_its_group(isa):
+    in_rows, out_rows, segments = random_pairs(40, 30, 200, 2, ordered=True)
+    x = torch.randn(40, 12)
+    x[:, 4:8] = torch.nan
+    w = torch.randn(2, 4, 6)
+    y = cpu.conv(x, w, None, in_rows, out_rows, segments, 30, 3)
+    hit = torch.bincount(out_rows.long(), minlength=30) > 0
+    assert y[hit, 2:4].isnan().all()
+    assert not y[:, :2].isnan().any() and not y[:, 4:].isnan().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_storage_rounds_as_torch(isa, dtype):
+    # one pair a row and weight 1: the result is the float32 sum of input and bias, rounded once
+    values = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)[:, None]
+    rows = torch.arange(2**16, dtype=torch.int32)
+    segments = torch.tensor([0, len(rows)])
+    one = torch.ones(1, 1, 1, dtype=dtype)
+    for shift in (0.0, 2.0**-9, 1.0):
+        b = torch.tensor([shift], dtype=dtype)
+        y = cpu.conv(values, one, b, rows, rows, segments, len(rows), 1)
+        expected = (b.float() + values.float()).to(dtype)
+        assert torch.equal(y.isnan(), expected.isnan())
+        assert torch.equal(y.nan_to_num(), expected.nan_to_num())
+
+
+def test_wrong_rows_are_refused_and_not_read():
+    x, w = torch.randn(4, 2), torch.randn(1, 2, 3)
+    good, segments = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([0, 2])
+    for bad in (torch.tensor([0, 4]), torch.tensor([-1, 0])):
+        bad = bad.to(torch.int32)
+        with pytest.raises(ValueError, match="in_rows"):
+            cpu.conv(x, w, None, bad, good, segments, 4, 1)
+        with pytest.raises(ValueError, match="out_rows"):
+            cpu.conv(x, w, None, good, bad, segments, 4, 1)
+        with pytest.raises(ValueError, match="in_rows"):
+            cpu.conv_grad_weight(x, x, bad, good, segments, 1)
+    for cut in ([0, 1], [1, 2], [0, 3]):
+        with pytest.raises(ValueError, match="segments"):
+            cpu.conv(x, w, None, good, good, torch.tensor(cut), 4, 1)
+
+
+def test_wrong_shapes_and_dtypes_are_refused():
+    x, w = torch.randn(4, 2), torch.randn(1, 2, 3)
+    rows, segments = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([0, 2])
+    with pytest.raises(TypeError, match="weight"):
+        cpu.conv(x, w.double(), None, rows, rows, segments, 4, 1)
+    with pytest.raises(ValueError, match="weight"):
+        cpu.conv(x, torch.randn(2, 2, 3), None, rows, rows, segments, 4, 1)
+    with pytest.raises(ValueError, match="bias"):
+        cpu.conv(x, w, torch.randn(2), rows, rows, segments, 4, 1)
+    with pytest.raises(ValueError, match="groups"):
+        cpu.conv(x, w, None, rows, rows, segments, 4, 2)
+    with pytest.raises(TypeError, match="in_rows"):
+        cpu.conv(x, w, None, rows.long(), rows, segments, 4, 1)
+    with pytest.raises(TypeError, match="features"):
+        cpu.conv(x.to(torch.int32), w, None, rows, rows, segments, 4, 1)
