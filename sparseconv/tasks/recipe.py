@@ -152,7 +152,7 @@ def streets(voxel: float | None = None) -> Recipe:
         STREETS.names,
         STREETS.palette,
         scales=(1, 4),
-        heights=((0.2, 0.5), (0.2, 5.0), (0.03, 0.5)),
+        heights=((0.2, 0.5), (0.2, 5.0), (0.01, 0.5)),
         range_unit=50.0,
         augmentation=Augmentation(
             scale=(0.95, 1.05),
@@ -193,4 +193,6 @@ def _plain(value: Any) -> Any:
 
 
 def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _tuples(each) for name, each in value.items()}
     return tuple(_tuples(each) for each in value) if isinstance(value, (list, tuple)) else value
