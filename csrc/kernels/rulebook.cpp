@@ -45,18 +45,21 @@ std::vector<Column> columns_of(const std::vector<Offset>& offsets, std::int64_t 
   return columns;
 }
 
-// The box of all inputs and all queries, so that a query outside the inputs has its own key.
+// The box of all inputs, outputs and queries: a query outside the inputs has its own key, and so has
+// an output outside both, by which it is sorted.
 Box box_of_queries(const Box& in, const Box& out, const std::vector<Offset>& offsets,
                    const Offset& stride) {
   Box box = in;
-  for (const Offset& offset : offsets) {
+  const auto add_moved = [&](const Offset& offset) {
     Box moved = out;
     for (int a = 0; a < 3; ++a) {
       moved.low[a + 1] = out.low[a + 1] * stride.v[a] + offset.v[a];
       moved.high[a + 1] = out.high[a + 1] * stride.v[a] + offset.v[a];
     }
     box.add(moved);
-  }
+  };
+  add_moved(Offset{});
+  for (const Offset& offset : offsets) add_moved(offset);
   return box;
 }
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+import sparseconv as sc
 from sparseconv.ops.coords import site_index
 from sparseconv.ops.rulebook import rulebook
 from sparseconv.testing import oracle, scenes
@@ -106,6 +107,41 @@ def test_arbitrary_offsets(backend):
         ]
         pairs = list(zip(in_rows[start:stop].tolist(), out_rows[start:stop].tolist(), strict=True))
         assert pairs == sorted(expected, key=lambda pair: pair[1])
+
+
+def test_unordered_outputs_outside_the_box_of_the_queries(backend):
+    # no tap reads an output's own place, which lies beyond everything that is read
+    in_coords = torch.tensor([[0, 1, 1, 0], [1, 0, 2, 0]], dtype=torch.int32)
+    out_coords = torch.tensor([[1, 1, 2, 0], [0, 0, 0, 0]], dtype=torch.int32)
+    found = rulebook(
+        in_coords, site_index(in_coords), out_coords, [1, 1, 0, 0, 1, 0], [1, 1, 1], False
+    )
+    assert [part.tolist() for part in found] == [[0], [1], [0, 1, 1]]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_sites_and_offsets_agree_with_the_reference(seed):
+    rng = torch.Generator().manual_seed(seed)
+
+    def draw(low, high, *shape):
+        return torch.randint(low, high, shape, generator=rng)
+
+    def sites(count, reach):
+        rows = torch.cat([draw(0, 2, count, 1), draw(-reach, reach, count, 3)], 1)
+        rows = torch.unique(rows, dim=0)
+        return rows[torch.randperm(len(rows), generator=rng)].int()
+
+    for count in (2, 5, 60):
+        into, out = sites(count, 3), sites(count, 4)
+        # the taps together lie away from the output's own place
+        offsets = (draw(-2, 3, int(draw(1, 9, 1)), 3) + draw(-4, 5, 3)).flatten().tolist()
+        stride = draw(1, 4, 3).tolist()
+        args = (into, site_index(into), out, offsets, stride, False)
+        found = rulebook(*args)
+        with sc.use_backend("reference"):
+            expected = rulebook(*args)
+        for a, b in zip(found, expected, strict=True):
+            assert torch.equal(a, b)
 
 
 def test_no_taps_and_no_outputs(backend):
