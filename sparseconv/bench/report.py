@@ -21,7 +21,7 @@ def duration(seconds: float) -> str:
 
 def ratio(value: Quartiles) -> str:
     """Return a ratio with its quartiles."""
-    digits = 2 if value.median >= 0.1 else 4
+    digits = 2 if value.median >= 0.1 else 3
     low, median, high = (f"{v:.{digits}f}" for v in (value.low, value.median, value.high))
     return f"{median} ({low}–{high})"
 
@@ -91,7 +91,7 @@ def show(
     console = require("rich.console").Console(markup=True, highlight=False)
     if not console.is_terminal:
         # a file has no edge to wrap at
-        console.width = 160
+        console.width = 190
     if rows:
         console.print(table(rows, peers))
     for line in notes(peers, machine, threads, clock):

@@ -17,7 +17,7 @@ def test_durations(seconds, text):
 
 def test_small_ratios_keep_their_digits():
     assert ratio(Quartiles(1.9, 2.0, 2.25)) == "2.00 (1.90–2.25)"
-    assert ratio(Quartiles(0.001, 0.002, 0.003)) == "0.0020 (0.0010–0.0030)"
+    assert ratio(Quartiles(0.001, 0.002, 0.003)) == "0.002 (0.001–0.003)"
 
 
 def test_table_has_a_column_for_each_peer_that_has_something_to_say(capsys):
