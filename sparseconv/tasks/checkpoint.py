@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import tempfile
@@ -21,7 +22,14 @@ VERSION = 1
 PRETRAINED = Path(__file__).resolve().parent.parent / "models" / "pretrained"
 BUILT_IN = ("rooms", "streets")
 # what torch.load raises for files it did not write, or that are cut short
-UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile)
+UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    zipfile.BadZipFile,
+)
 
 
 def make_network(recipe: Recipe) -> MinkUNetSmall:
@@ -128,8 +136,10 @@ def _located(path: str | Path) -> Path:
 
 def _content(path: Path) -> dict[str, Any]:
     cure = "name a file made by `sparseconv train`, such as run/best.pt"
+    # read first, so that a file that may not be read is no broken checkpoint
+    data = io.BytesIO(path.read_bytes())
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(data, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,
         RuntimeError,

@@ -15,7 +15,7 @@ from sparseconv.tasks import recipe as recipes
 from sparseconv.tasks.recipe import Recipe
 
 PROCEDURAL = ("rooms", "streets")
-TRAINING_SCENES = 400
+TRAINING_SCENES = 800
 VALIDATION_SCENES = 8
 # labels that mean none in most files
 NONE = (-1, 255)
@@ -53,7 +53,7 @@ class Scenes:
             xyz = scan.xyz[finite]
             # float32 of coordinates near the origin is exact enough for any scan
             centre = np.zeros(3) if np.abs(xyz).max(initial=0) < 1e4 else np.floor(xyz.mean(0))
-            label = scan.attributes["label"][finite].astype(np.int32)
+            label = scan.attributes["label"][finite].astype(np.int16)
             self.kept[row] = ((xyz - centre).astype(np.float32), label)
         xyz, label = self.kept[row]
         return PointCloud(xyz.astype(np.float64), {"label": label})
