@@ -8,6 +8,7 @@ import importlib
 from types import ModuleType
 
 from sparseconv import functional, io, models, nn
+from sparseconv.functional.rulebook import convolve, rulebook
 from sparseconv.ops._registry import use_backend
 from sparseconv.tensor.batch import batch, unbatch
 from sparseconv.tensor.dense import from_dense
@@ -25,11 +26,13 @@ __all__ = [
     "batch",
     "cat",
     "compare",
+    "convolve",
     "from_dense",
     "functional",
     "io",
     "models",
     "nn",
+    "rulebook",
     "unbatch",
     "use_backend",
     "voxelize",

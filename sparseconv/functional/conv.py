@@ -45,7 +45,7 @@ def from_level(x: SparseTensor, sites: SparseTensor, geometry: Geometry) -> Rule
     return onto_level(sites, x, geometry).reversed
 
 
-def convolve(
+def over_rulebook(
     x: SparseTensor,  # [N, C]
     weight: Tensor,  # [K, C / G, D]
     bias: Tensor | None,  # [D]
@@ -107,7 +107,7 @@ def submanifold_conv3d(
     book = rulebook
     if book is None:
         book = x.topology.rulebook(x.level, x.level, geometry)
-    return convolve(x, by_tap(weight), bias, book, x.topology, x.level, groups)
+    return over_rulebook(x, by_tap(weight), bias, book, x.topology, x.level, groups)
 
 
 def conv3d(
@@ -149,7 +149,7 @@ def conv3d(
         check_sites(x, sites, reached)
         topology, level = sites.topology, sites.level
         book = onto_level(x, sites, geometry)
-    return convolve(x, by_tap(weight), bias, book, topology, level, groups)
+    return over_rulebook(x, by_tap(weight), bias, book, topology, level, groups)
 
 
 def conv_transpose3d(
@@ -200,7 +200,7 @@ def conv_transpose3d(
         check_sites(x, sites, sites.stride)
         topology, level = sites.topology, sites.level
         book = from_level(x, sites, geometry)
-    return convolve(x, by_tap_transposed(weight, groups), bias, book, topology, level, groups)
+    return over_rulebook(x, by_tap_transposed(weight, groups), bias, book, topology, level, groups)
 
 
 def inverse_conv3d(
@@ -239,4 +239,6 @@ def inverse_conv3d(
             )
         )
     book = x.topology.rulebook(source, x.level, geometry).reversed
-    return convolve(x, by_tap_transposed(weight, groups), bias, book, x.topology, source, groups)
+    return over_rulebook(
+        x, by_tap_transposed(weight, groups), bias, book, x.topology, source, groups
+    )
