@@ -1,4 +1,7 @@
-"""Look at what a net makes of a scan: its sites and features, level by level, in Open3D."""
+"""Look at what a trained net makes of a scan: its sites and features, level by level.
+
+Writes a picture per level and, where there is a display, opens an Open3D window for each.
+"""
 
 import argparse
 from pathlib import Path
@@ -7,20 +10,17 @@ import numpy as np
 import torch
 
 import sparseconv as sc
-from sparseconv._optional import require
 from sparseconv.datasets.procedural.room import generate_room
+from sparseconv.tasks.checkpoint import load_checkpoint
+from sparseconv.tasks.inputs import network_input, point_columns
 from sparseconv.viz.snapshot import snapshot
+from sparseconv.viz.view import has_display, view
 
-VOXEL = 0.05
 
-
-def as_cloud(x: sc.SparseTensor) -> sc.io.PointCloud:
+def as_cloud(x: sc.SparseTensor, voxel: float) -> sc.io.PointCloud:
     """Return the sites as points in metres, coloured by the directions features differ most in."""
-    step = torch.tensor(x.stride) * VOXEL
-    xyz = (x.coords[:, 1:] + 0.5) * step
-    features = x.features.detach()
-    features = features - features.mean(0)
-    # a picture has three colours: the directions along which the features differ most
+    xyz = (x.coords[:, 1:] + 0.5) * torch.tensor(x.stride) * voxel
+    features = x.features - x.features.mean(0)
     _, _, directions = torch.linalg.svd(features, full_matrices=False)
     shown = features @ directions[:3].T
     low, high = shown.quantile(0.02, 0), shown.quantile(0.98, 0)
@@ -30,29 +30,28 @@ def as_cloud(x: sc.SparseTensor) -> sc.io.PointCloud:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scan", nargs="?", type=Path, help="an indoor scan with z up")
     parser.add_argument("--out", type=Path, default=Path("levels"), help="folder of the pictures")
-    parser.add_argument("--view", action="store_true", help="open a window per level")
+    parser.add_argument("--no-window", action="store_true", help="pictures alone")
     args = parser.parse_args()
-    torch.manual_seed(0)
 
-    x, _ = sc.voxelize(generate_room(seed=4), VOXEL, features=["one", "offset"])
-    levels = []
-    net = sc.models.MinkUNetSmall(x.channels, 8).eval()
-    for stage in [net.stem, *net.encode]:
-        stage.register_forward_hook(lambda _module, _inputs, output: levels.append(output))
+    cloud = sc.io.read(args.scan) if args.scan else generate_room(seed=4)
+    net, recipe, _ = load_checkpoint("rooms")
+    x, _, _ = network_input([cloud.xyz], [point_columns(cloud.xyz, recipe)], recipe)
+    outputs = []
+    for stage in [net.stem, *net.encode, *net.decode]:
+        stage.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     with torch.no_grad():
         net(x)
 
     args.out.mkdir(parents=True, exist_ok=True)
-    for number, level in enumerate(levels):
-        cloud = as_cloud(level)
-        path = args.out / f"level_{number}.png"
-        snapshot(cloud, path, "rgb")
-        print(
-            f"stride {level.stride[0]:2d}: {len(level):6d} sites, {level.channels} channels: {path}"
-        )
-        if args.view:
-            require("open3d", extra="io").visualization.draw_geometries([cloud.to_open3d()])
+    for number, output in enumerate(outputs):
+        shape = f"{len(output):6d} sites, {output.channels} channels"
+        print(f"output {number}: stride {output.stride[0]:2d}, {shape}")
+        picture = as_cloud(output, recipe.voxel)
+        snapshot(picture, args.out / f"output_{number}.png", "rgb")
+        if has_display() and not args.no_window:
+            view(picture, title=f"output {number}, stride {output.stride[0]}")
 
 
 if __name__ == "__main__":

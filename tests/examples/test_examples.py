@@ -13,7 +13,7 @@ RUNS = {
     "own_net.py": (["--steps", "6"], "step   5"),
     "segment_scan.py": (["--out", "labelled.ply", "--snapshot", "labelled.png"], "labelled.png"),
     "train_rooms.py": (["--steps", "4", "--batch", "1"], "points of an unseen room"),
-    "view_outputs.py": (["--out", "levels"], "stride 16"),
+    "view_outputs.py": (["--out", "levels", "--no-window"], "stride 16"),
 }
 
 
