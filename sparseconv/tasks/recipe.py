@@ -50,7 +50,7 @@ class Augmentation:
     tilt: float = 0.06
     jitter: float = 0.006
     keep: float = 0.3
-    crop: float = 0.5
+    crop: float = 0.3
     box: tuple[float, float] = (1.5, 4.0)
     reach: float | None = None
     beams: float = 0.0

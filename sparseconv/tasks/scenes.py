@@ -15,7 +15,7 @@ from sparseconv.tasks import recipe as recipes
 from sparseconv.tasks.recipe import Recipe
 
 PROCEDURAL = ("rooms", "streets")
-TRAINING_SCENES = 800
+TRAINING_SCENES = 400
 VALIDATION_SCENES = 8
 # labels that mean none in most files
 NONE = (-1, 255)

@@ -37,10 +37,10 @@ def surfels(
     xyz = xyz[:: max(1, len(xyz) // MOST_POINTS)]
     local = (xyz - xyz.mean(0)) / voxel
     x, _ = voxelize(local, 1.0, features=moments(torch.from_numpy(local)))
-    values, axes, count = principal_axes(x.topology, x.features, 1.0)
+    values, normals, _, count = principal_axes(x.topology, x.features, 1.0)
     flatness = (values[:, 1] - values[:, 0]) / values[:, 2].clamp(min=1e-12)
     flat = (flatness > 0.4) & (values[:, 0].sqrt() < 0.3) & (count >= 5)
-    return Surfels(x.features[:, 1:4].numpy() * voxel, axes[:, :, 0].numpy(), flat.numpy())
+    return Surfels(x.features[:, 1:4].numpy() * voxel, normals.numpy(), flat.numpy())
 
 
 def level_normals(pieces: Surfels, most: int = 5) -> list[np.ndarray]:
