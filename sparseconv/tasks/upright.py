@@ -92,7 +92,7 @@ def custom(
     z stands for most files, exactly; -y for the frame of a camera and y for that of graphics,
     which a hand may hold at an angle.
     """
-    for name, angle, odds in (("z", 5, 4.0), ("-y", 45, 2.0), ("y", 30, 1.5), ("z", 45, 1.0)):
+    for name, angle, odds in (("z", 5, 5.0), ("-y", 45, 2.0), ("y", 30, 1.5), ("z", 45, 1.0)):
         if AXES[name] @ up > np.cos(np.radians(angle)):
             return odds
     return -1.5
