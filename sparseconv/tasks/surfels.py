@@ -69,6 +69,17 @@ def level_normals(pieces: Surfels, most: int = 5) -> list[np.ndarray]:
     return found
 
 
+def squareness(
+    pieces: Surfels,
+    axis: np.ndarray,  # [3]
+) -> float:
+    """Return the share of flat pieces that lie square to an axis or along it, within 15 degrees."""
+    if not pieces.flat.any():
+        return 0.0
+    lean = np.abs(pieces.normals[pieces.flat] @ axis)
+    return float(((lean > np.cos(np.radians(15))) | (lean < np.sin(np.radians(15)))).mean())
+
+
 def is_new(axis: np.ndarray, known: list[np.ndarray]) -> bool:
     """Return whether a direction is at least 12 degrees off all known ones and their opposites."""
     return all(abs(axis @ other) < np.cos(np.radians(12)) for other in known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparseconv._errors import complain
-from sparseconv.tasks.surfels import is_new, level_normals, surfels
+from sparseconv.tasks.surfels import is_new, level_normals, squareness, surfels
 from sparseconv.tasks.up_score import score
 
 AXES = {
@@ -70,7 +70,9 @@ def find_up(
         return AXES["z"].copy(), "up is z: too few points to tell"
     pieces = surfels(xyz)
     trials = [sign * axis for axis in level_normals(pieces) for sign in (1.0, -1.0)]
-    trials += [AXES[name] for name in ("z", "-y", "y") if is_new(AXES[name], trials)]
+    # an axis no level surface is square to counts where most surfaces are square to it or along it
+    usual = [AXES[name] for name in ("z", "-y", "y") if is_new(AXES[name], trials)]
+    trials += [axis for axis in usual if squareness(pieces, axis) > 0.5] or usual[: not trials]
     scores = np.array([score(pieces, trial) + custom(trial) for trial in trials])
     best = int(scores.argmax())
     up = trials[best]
@@ -92,7 +94,7 @@ def custom(
     z stands for most files, exactly; -y for the frame of a camera and y for that of graphics,
     which a hand may hold at an angle.
     """
-    for name, angle, odds in (("z", 5, 5.0), ("-y", 45, 2.0), ("y", 30, 1.5), ("z", 45, 1.0)):
+    for name, angle, odds in (("z", 5, 5.0), ("-y", 40, 2.0), ("y", 20, 1.5), ("z", 20, 1.0)):
         if AXES[name] @ up > np.cos(np.radians(angle)):
             return odds
     return -1.5
