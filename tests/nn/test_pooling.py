@@ -128,3 +128,11 @@ def test_pools_keep_half_dtypes(backend, dtype):
     best = nn.MaxPool3d(2)(x).features
     wide = nn.MaxPool3d(2)(x.to(torch.float64)).features
     assert torch.equal(best.double(), wide)
+
+
+def test_an_empty_scan_sends_no_gradient_to_others(backend):
+    x = scene("empty_batch_item").tensor(2)
+    x.features.requires_grad_()
+    pooled = nn.GlobalMaxPool()(x)
+    pooled[1].sum().backward()
+    assert not x.features.grad.any()
