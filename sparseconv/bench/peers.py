@@ -127,9 +127,15 @@ def _downsample(problem: Problem) -> Job:
         return cloud.voxel_down_sample(scene.voxel_size)
 
     def read(found: object) -> dict[str, Tensor]:
-        sites = np.floor(found.point.positions.numpy() / scene.voxel_size).astype(np.int32)
+        # its means are rounded to float32, which may leave the voxel: let each carry its site
+        marked = cloud.clone()
+        marked.point["site"] = open3d.core.Tensor(np.floor(scene.xyz / scene.voxel_size))
+        again = marked.voxel_down_sample(scene.voxel_size)
+        if len(again.point.positions) != len(found.point.positions):
+            raise RuntimeError("two calls gave different numbers of voxels")
+        sites = np.rint(again.point["site"].numpy()).astype(np.int32)
         coords = torch.from_numpy(np.pad(sites, ((0, 0), (1, 0))))
-        return by_site(coords, torch.from_numpy(found.point["numbers"].numpy()))
+        return by_site(coords, torch.from_numpy(again.point["numbers"].numpy()))
 
     return Job(run, read)
 
