@@ -50,10 +50,10 @@ void bind_features(nb::module_& m) {
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels, Address x,
          Address in, Address out, std::int64_t count, Address weights, Address y, int threads) {
         const std::int64_t segments[2] = {0, count};
-        aggregate(dtype, num_in, num_out, channels, pointer<void>(x),
-                  {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), segments, 1,
-                   count},
-                  pointer<void>(weights), pointer<void>(y), threads);
+        aggregate(
+            dtype, num_in, num_out, channels, pointer<void>(x),
+            {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), segments, 1, count},
+            pointer<void>(weights), pointer<void>(y), threads);
       },
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"), nb::arg("x"),
       nb::arg("in"), nb::arg("out"), nb::arg("count"), nb::arg("weights"), nb::arg("y"),
@@ -63,10 +63,10 @@ void bind_features(nb::module_& m) {
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels, Address a,
          Address b, Address in, Address out, std::int64_t count, Address dots, int threads) {
         const std::int64_t segments[2] = {0, count};
-        pair_dot(dtype, num_in, num_out, channels, pointer<void>(a), pointer<void>(b),
-                 {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), segments, 1,
-                  count},
-                 pointer<void>(dots), threads);
+        pair_dot(
+            dtype, num_in, num_out, channels, pointer<void>(a), pointer<void>(b),
+            {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), segments, 1, count},
+            pointer<void>(dots), threads);
       },
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"), nb::arg("a"),
       nb::arg("b"), nb::arg("in"), nb::arg("out"), nb::arg("count"), nb::arg("dots"),
@@ -76,10 +76,10 @@ void bind_features(nb::module_& m) {
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels, Address x,
          Address in, Address out, std::int64_t count, Address y, Address winner, int threads) {
         const std::int64_t segments[2] = {0, count};
-        pool_max(dtype, num_in, num_out, channels, pointer<void>(x),
-                 {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), segments, 1,
-                  count},
-                 pointer<void>(y), pointer<std::int32_t>(winner), threads);
+        pool_max(
+            dtype, num_in, num_out, channels, pointer<void>(x),
+            {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), segments, 1, count},
+            pointer<void>(y), pointer<std::int32_t>(winner), threads);
       },
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"), nb::arg("x"),
       nb::arg("in"), nb::arg("out"), nb::arg("count"), nb::arg("y"), nb::arg("winner"),

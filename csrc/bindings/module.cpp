@@ -8,15 +8,16 @@ NB_MODULE(_native, m) {
   m.def("available_isas", &available_isas,
         "Instruction sets this build and machine can run, slowest first.");
   m.def("set_isa", &set_isa, nb::arg("name"), "Force an instruction set.");
-  m.def("openmp",
-        [] {
+  m.def(
+      "openmp",
+      [] {
 #ifdef _OPENMP
-          return true;
+        return true;
 #else
-          return false;
+        return false;
 #endif
-        },
-        "Whether the kernels can use more than one thread.");
+      },
+      "Whether the kernels can use more than one thread.");
   bind_coords(m);
   bind_features(m);
 }

@@ -9,13 +9,14 @@
 
 namespace sparseconv {
 
-// Ask for large pages under memory that is about to be written whole: the first touch of 4 KiB pages
-// can take as long as the sums that are stored there.
+// Ask for large pages under memory that is about to be written whole: the first touch of 4 KiB
+// pages can take as long as the sums that are stored there.
 inline void prefer_large_pages(void* data, std::int64_t bytes) {
 #ifdef MADV_HUGEPAGE
   constexpr std::uintptr_t page = std::uintptr_t(2) << 20;
   const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page;
-  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(data) + std::uintptr_t(bytes)) / page * page;
+  const std::uintptr_t end =
+      (reinterpret_cast<std::uintptr_t>(data) + std::uintptr_t(bytes)) / page * page;
   // advice alone: a refusal changes nothing
   if (begin < end) (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 #else

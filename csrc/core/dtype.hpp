@@ -13,10 +13,14 @@ template <class Visit>
 void visit_dtype(int code, Visit&& visit) {
   const Table& use = table();
   switch (Dtype(code)) {
-    case Dtype::f32: return visit(use.f32, float{}, float{});
-    case Dtype::f64: return visit(use.f64, double{}, double{});
-    case Dtype::bf16: return visit(use.bf16, Bf16{}, float{});
-    case Dtype::f16: return visit(use.f16, F16{}, float{});
+    case Dtype::f32:
+      return visit(use.f32, float{}, float{});
+    case Dtype::f64:
+      return visit(use.f64, double{}, double{});
+    case Dtype::bf16:
+      return visit(use.bf16, Bf16{}, float{});
+    case Dtype::f16:
+      return visit(use.f16, F16{}, float{});
   }
   throw std::invalid_argument("dtype: unknown code");
 }

@@ -39,14 +39,13 @@ inline Box box_of(const Site* sites, std::int64_t n) {
   return box;
 }
 
-
 // key = ((b - b0) X + (x - x0)) Y + ...: linear, so the key of a moved site is the key plus a
 // constant as long as the move stays in the box.
 struct Key {
-  bool fits = false;        // the box has fewer than 2^62 sites
+  bool fits = false;  // the box has fewer than 2^62 sites
   std::int64_t step[4] = {};
   std::int64_t base = 0;
-  std::uint64_t most = 0;   // the largest key
+  std::uint64_t most = 0;  // the largest key
 
   explicit Key(const Box& box) {
     if (box.empty()) {

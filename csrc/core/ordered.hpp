@@ -8,8 +8,8 @@
 
 namespace sparseconv {
 
-// Keys of `site * stride`, ascending, one sentinel after the last. Rows that come in ascending order
-// are taken as they are, others are sorted (32 bytes a row while sorting).
+// Keys of `site * stride`, ascending, one sentinel after the last. Rows that come in ascending
+// order are taken as they are, others are sorted (32 bytes a row while sorting).
 class Ordered {
  public:
   Ordered(const Key& key, const Site* sites, std::int64_t n, const std::int64_t* stride,

@@ -87,11 +87,13 @@ class Tiles {
       sort(pairs, threads, keep_source);
   }
 
-  std::int64_t begin(std::int64_t tile, std::int64_t tap) const { return begin_[tile * taps_ + tap]; }
+  std::int64_t begin(std::int64_t tile, std::int64_t tap) const {
+    return begin_[tile * taps_ + tap];
+  }
   std::int64_t end(std::int64_t tile, std::int64_t tap) const { return end_[tile * taps_ + tap]; }
 
-  const std::int32_t* in;   // bucketed pairs
-  const std::int32_t* out;  // bucketed pairs
+  const std::int32_t* in;                // bucketed pairs
+  const std::int32_t* out;               // bucketed pairs
   const std::int64_t* source = nullptr;  // where moved pairs were; null: not moved, or not kept
   const std::int64_t rows;
   const std::int64_t count;  // tiles

@@ -40,9 +40,8 @@ void parallel_tasks(std::int64_t tasks, int threads, Run&& run) {
 // Run run(begin, end) over [0, n) in pieces of `piece` items.
 template <class Run>
 void parallel_ranges(std::int64_t n, std::int64_t piece, int threads, Run&& run) {
-  parallel_tasks((n + piece - 1) / piece, threads, [&](std::int64_t task) {
-    run(task * piece, std::min(n, (task + 1) * piece));
-  });
+  parallel_tasks((n + piece - 1) / piece, threads,
+                 [&](std::int64_t task) { run(task * piece, std::min(n, (task + 1) * piece)); });
 }
 
 }  // namespace sparseconv

@@ -1,7 +1,7 @@
 // The active-site index: an open-addressing hash table from (batch, x, y, z) to row.
 //
-// A slot is an int64: 32 bits of hash as a fingerprint above the 32-bit row, -1 where empty. A match
-// of fingerprints is confirmed on the four coordinates, so any int32 coordinate works and no
+// A slot is an int64: 32 bits of hash as a fingerprint above the 32-bit row, -1 where empty. A
+// match of fingerprints is confirmed on the four coordinates, so any int32 coordinate works and no
 // collision can give a wrong row. The capacity is a power of two, at least twice the rows.
 #pragma once
 #include <atomic>
@@ -127,7 +127,8 @@ class SiteIndex {
 
   template <bool shared>
   std::int64_t read(std::uint64_t at) const {
-    if (shared) return reinterpret_cast<const Shared*>(slots_ + at)->load(std::memory_order_relaxed);
+    if (shared)
+      return reinterpret_cast<const Shared*>(slots_ + at)->load(std::memory_order_relaxed);
     return slots_[at];
   }
   template <bool shared>

@@ -16,7 +16,8 @@ struct Tiling {
       return (num_out + rows - 1) / rows * ((all_channels + channels - 1) / channels);
     };
     while (threads > 1 && rows > 64 && tasks() < 4 * threads) rows /= 2;
-    while (threads > 1 && channels > 16 && tasks() < 2 * threads) channels = (channels / 2 + 15) / 16 * 16;
+    while (threads > 1 && channels > 16 && tasks() < 2 * threads)
+      channels = (channels / 2 + 15) / 16 * 16;
     blocks = (all_channels + channels - 1) / channels;
   }
 };

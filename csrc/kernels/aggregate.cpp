@@ -20,6 +20,7 @@ void aggregate(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_
       for (std::int64_t p = 0; p < pairs.count; ++p) moved[p] = scale[tiles.source[p]];
       scale = moved.data();
     }
+    prefer_large_pages(y, num_out * channels * std::int64_t(sizeof(S)));
     parallel_tasks(tiles.count * tiling.blocks, threads, [&](std::int64_t task) {
       const std::int64_t tile = task / tiling.blocks;
       const std::int64_t first = task % tiling.blocks * tiling.channels;
@@ -52,9 +53,8 @@ void pair_dot(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t
   visit_dtype(dtype, [&](const auto& loops, auto s, auto) {
     using S = decltype(s);
     parallel_ranges(pairs.count, 4096, threads, [&](std::int64_t begin, std::int64_t end) {
-      loops.dot_rows(static_cast<const S*>(a), static_cast<const S*>(b), channels,
-                     pairs.in + begin, pairs.out + begin, end - begin,
-                     static_cast<S*>(dots) + begin);
+      loops.dot_rows(static_cast<const S*>(a), static_cast<const S*>(b), channels, pairs.in + begin,
+                     pairs.out + begin, end - begin, static_cast<S*>(dots) + begin);
     });
   });
 }

@@ -7,8 +7,8 @@
 namespace sparseconv {
 
 // y[o] = sum over pairs p = (i, o) of weights[p] x[i]; weights null for ones.
-// x [N, C], y [M, C] dense; pairs form one segment; summed in pair order. 16-bit sums take a tile of
-// float32 aside a running task (256 KiB), moved pairs what Tiles takes.
+// x [N, C], y [M, C] dense; pairs form one segment; summed in pair order. 16-bit sums take a tile
+// of float32 aside a running task (256 KiB), moved pairs what Tiles takes.
 void aggregate(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
                const void* x, const Pairs& pairs, const void* weights, void* y, int threads);
 

@@ -78,13 +78,13 @@ struct Conv {
     parallel_tasks(tiles.count, threads, [&](std::int64_t tile) {
       tile_task(tiles, tile, 0, shape.width, shape.width,
                 [&](T* sums, std::int64_t ld, std::int64_t row) {
-        for (std::int64_t t = 0; t < pairs.taps; ++t) {
-          const std::int64_t begin = tiles.begin(tile, t);
-          loops.scale_rows(x, shape.channels, shape.channels, &wide[t * shape.channels],
-                           tiles.in + begin, tiles.out + begin, tiles.end(tile, t) - begin, row,
-                           sums, ld);
-        }
-      });
+                  for (std::int64_t t = 0; t < pairs.taps; ++t) {
+                    const std::int64_t begin = tiles.begin(tile, t);
+                    loops.scale_rows(x, shape.channels, shape.channels, &wide[t * shape.channels],
+                                     tiles.in + begin, tiles.out + begin,
+                                     tiles.end(tile, t) - begin, row, sums, ld);
+                  }
+                });
     });
   }
 
@@ -115,18 +115,19 @@ struct Conv {
     parallel_tasks(tiles.count * kinds, threads, [&](std::int64_t task) {
       const Columns& block = blocks[task / tiles.count];
       const std::int64_t tile = task % tiles.count;
-      tile_task(tiles, tile, block.first, block.width, loops.padded(block.width),
-                [&](T* sums, std::int64_t ld, std::int64_t row) {
-        for (std::int64_t t = 0; t < pairs.taps; ++t) {
-          const std::int64_t begin = tiles.begin(tile, t);
-          const std::int64_t next = t + 1 < pairs.taps ? tiles.begin(tile, t + 1) : begin;
-          const std::int64_t ahead = t + 1 < pairs.taps ? tiles.end(tile, t + 1) - next : 0;
-          loops.gather_gemm(x + block.group * per_group, shape.channels, per_group,
-                            packed.data() + t * tap_size + block.packed, block.width,
-                            tiles.in + begin, tiles.out + begin, tiles.end(tile, t) - begin, row,
-                            sums, ld, tiles.in + next, ahead);
-        }
-      });
+      tile_task(
+          tiles, tile, block.first, block.width, loops.padded(block.width),
+          [&](T* sums, std::int64_t ld, std::int64_t row) {
+            for (std::int64_t t = 0; t < pairs.taps; ++t) {
+              const std::int64_t begin = tiles.begin(tile, t);
+              const std::int64_t next = t + 1 < pairs.taps ? tiles.begin(tile, t + 1) : begin;
+              const std::int64_t ahead = t + 1 < pairs.taps ? tiles.end(tile, t + 1) - next : 0;
+              loops.gather_gemm(x + block.group * per_group, shape.channels, per_group,
+                                packed.data() + t * tap_size + block.packed, block.width,
+                                tiles.in + begin, tiles.out + begin, tiles.end(tile, t) - begin,
+                                row, sums, ld, tiles.in + next, ahead);
+            }
+          });
     });
   }
 

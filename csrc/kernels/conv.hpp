@@ -7,17 +7,18 @@
 namespace sparseconv {
 
 struct ConvShape {
-  std::int64_t num_in, num_out;      // N, M
-  std::int64_t channels, width;      // C, D
-  std::int64_t groups;               // G, divides C and D
+  std::int64_t num_in, num_out;  // N, M
+  std::int64_t channels, width;  // C, D
+  std::int64_t groups;           // G, divides C and D
 };
 
 // y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t].
 //
-// x [N, C] and y [M, D] are dense; W is [taps, C / G, D] with strides in elements; bias [D] or null.
-// Memory beyond the result: the weights once more in sums' precision with columns rounded up to
-// vectors, one tile of sums (256 KiB) a running task where y cannot hold them, and what Tiles takes.
-// A result element is summed tap by tap, in pair order within a tap: no thread count changes it.
+// x [N, C] and y [M, D] are dense; W is [taps, C / G, D] with strides in elements; bias [D] or
+// null. Memory beyond the result: the weights once more in sums' precision with columns rounded up
+// to vectors, one tile of sums (256 KiB) a running task where y cannot hold them, and what Tiles
+// takes. A result element is summed tap by tap, in pair order within a tap: no thread count changes
+// it.
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight,
           const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs, void* y,
           int threads);
@@ -25,8 +26,8 @@ void conv(int dtype, const ConvShape& shape, const void* x, const void* weight,
 // dW[t][c][d] = sum over pairs (i, o) of tap t of x[i][c] g[o][d], group by group.
 //
 // x [N, C], g [M, D] and dW [taps, C / G, D] are dense. One task owns a block of dW and walks the
-// pairs of its tap in order. Memory beyond the result: 64 KiB (128 KiB in double) of sums and as much of rows
-// on the stack of a running task.
+// pairs of its tap in order. Memory beyond the result: 64 KiB (128 KiB in double) of sums and
+// nearly as much of gathered rows, on the stack of each running task.
 void conv_grad_weight(int dtype, const ConvShape& shape, const void* x, const void* g,
                       const Pairs& pairs, void* grad_weight, int threads);
 

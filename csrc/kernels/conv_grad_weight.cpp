@@ -36,8 +36,7 @@ struct GradWeight {
       const std::int64_t begin = pairs.segments[t];
       T sums[limit] = {};
       loops.multiply_rows(x + first, shape.channels, g + first, shape.width, channels,
-                          pairs.in + begin, pairs.out + begin, pairs.segments[t + 1] - begin,
-                          sums);
+                          pairs.in + begin, pairs.out + begin, pairs.segments[t + 1] - begin, sums);
       loops.narrow(sums, to + t * shape.width + first, channels);
     });
   }

@@ -31,13 +31,12 @@ Unique unique_sites(const Site* sites, std::int64_t n);
 
 // A coordinate that does not fit int32.
 struct Overflow : std::overflow_error {
-  explicit Overflow(std::int64_t value)
-      : std::overflow_error(std::to_string(value)) {}
+  explicit Overflow(std::int64_t value) : std::overflow_error(std::to_string(value)) {}
 };
 
 // Sites o with o * stride + offset = q for an active q (or o * stride + offset for an active o) and
-// low <= site < high where given, in lexicographic order: int32 [U, 4]. Takes 32 to 64 U bytes
-// beside the result; where the box of results has 2^62 cells or more, 16 bytes a candidate.
+// low <= site < high where given, in lexicographic order: int32 [U, 4]. Takes 64 N + 16 MiB or 64 U
+// bytes beside the result; where the box of results has 2^62 cells or more, 16 bytes a candidate.
 Buffer<std::int32_t> output_sites(const Site* sites, std::int64_t n,
                                   const std::vector<Offset>& offsets, const Offset& stride,
                                   const Offset* low, const Offset* high, bool transposed);

@@ -12,7 +12,8 @@ void pool_max(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t
     using T = decltype(sum);
     const Tiling tiling(num_out, channels, sizeof(T), threads);
     const Tiles tiles(pairs, ordered, num_out, tiling.rows, threads);
-    const S* from = static_cast<const S*>(x);
+    prefer_large_pages(y, num_out * channels * std::int64_t(sizeof(S)));
+    prefer_large_pages(winner, num_out * channels * std::int64_t(sizeof(std::int32_t)));
     parallel_tasks(tiles.count * tiling.blocks, threads, [&](std::int64_t task) {
       const std::int64_t tile = task / tiling.blocks;
       const std::int64_t first = task % tiling.blocks * tiling.channels;
@@ -23,16 +24,20 @@ void pool_max(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t
       S* to = static_cast<S*>(y) + row * channels + first;
       std::int32_t* who = winner + row * channels + first;
       for (std::int64_t r = 0; r < rows; ++r) std::fill_n(who + r * channels, width, -1);
-      // values are compared in the sums' type and then copied from the winner unchanged
-      Buffer<T> best(rows * width);
-      std::fill_n(best.data(), rows * width, T(0));
-      loops.max_rows(from + first, channels, width, tiles.in + begin, tiles.out + begin, n, row,
-                     best.data(), who, channels);
-      for (std::int64_t r = 0; r < rows; ++r)
-        for (std::int64_t c = 0; c < width; ++c) {
-          const std::int32_t row_in = who[r * channels + c];
-          to[r * channels + c] = row_in < 0 ? S{} : from[row_in * channels + first + c];
-        }
+      const auto raise = [&](T* best, std::int64_t ld) {
+        for (std::int64_t r = 0; r < rows; ++r) std::fill_n(best + r * ld, width, T(0));
+        loops.max_rows(static_cast<const S*>(x) + first, channels, width, tiles.in + begin,
+                       tiles.out + begin, n, row, best, ld, who, channels);
+      };
+      if constexpr (sizeof(S) == sizeof(T)) {
+        raise(to, channels);
+      } else {
+        // every storage value survives the way to the sums' type and back
+        Buffer<T> best(rows * width);
+        raise(best.data(), width);
+        for (std::int64_t r = 0; r < rows; ++r)
+          loops.narrow(best.data() + r * width, to + r * channels, width);
+      }
     });
   });
 }

@@ -45,8 +45,8 @@ std::vector<Column> columns_of(const std::vector<Offset>& offsets, std::int64_t 
   return columns;
 }
 
-// The box of all inputs, outputs and queries: a query outside the inputs has its own key, and so has
-// an output outside both, by which it is sorted.
+// The box of all inputs, outputs and queries: a query outside the inputs has its own key, and so
+// has an output outside both, by which it is sorted.
 Box box_of_queries(const Box& in, const Box& out, const std::vector<Offset>& offsets,
                    const Offset& stride) {
   Box box = in;
@@ -92,22 +92,58 @@ class Lists {
   Buffer<std::int32_t> in_, out_;
 };
 
-// Walk a chunk of ascending queries along the ascending inputs: pairs of all taps of one column.
+// first[i - begin] = place of the first key not below out key i + move, for i in [begin, end).
+//
+// One step either passes a key or settles a query, without a branch to mispredict; four stretches
+// of queries walk side by side, so that none waits for its own last load.
+void walk(const Ordered& in, const std::int64_t* queries, std::int64_t move, std::int64_t begin,
+          std::int64_t end, std::int32_t* first) {
+  constexpr int walks = 4;
+  const std::int64_t* keys = in.keys();
+  const std::int64_t stretch = (end - begin + walks - 1) / walks;
+  std::int64_t at[walks], row[walks], stop[walks];
+  for (int w = 0; w < walks; ++w) {
+    row[w] = std::min(end, begin + w * stretch);
+    stop[w] = std::min(end, row[w] + stretch);
+    if (row[w] < stop[w])
+      at[w] = std::lower_bound(keys, keys + in.size(), queries[row[w]] + move) - keys;
+  }
+  const auto step = [&](int w) {
+    const bool below = keys[at[w]] < queries[row[w]] + move;
+    first[row[w] - begin] = std::int32_t(at[w]);
+    at[w] += below;
+    row[w] += !below;
+  };
+  for (;;) {
+    std::int64_t safe = stop[0] - row[0];
+    for (int w = 1; w < walks; ++w) safe = std::min(safe, stop[w] - row[w]);
+    if (safe == 0) break;
+    for (; safe > 0; --safe)
+      for (int w = 0; w < walks; ++w) step(w);
+  }
+  for (int w = 0; w < walks; ++w)
+    while (row[w] < stop[w]) step(w);
+}
+
+// Pairs of all taps of one column and one chunk of ascending queries.
 void find_by_merge(const Ordered& in, const Ordered& out, const std::int64_t* moves, int taps,
                    std::int64_t begin, std::int64_t end, Lists& lists) {
   const std::int64_t span = moves[taps - 1] - moves[0];
   const std::int64_t* keys = in.keys();
-  const std::int64_t* at =
-      std::lower_bound(keys, keys + in.size(), out.keys()[begin] + moves[0]);
+  const std::int64_t* queries = out.keys();
+  std::int32_t first[chunk_rows], near[chunk_rows];
+  walk(in, queries, moves[0], begin, end, first);
+  int count = 0;
   for (std::int64_t i = begin; i < end; ++i) {
-    const std::int64_t query = out.keys()[i] + moves[0];
-    while (*at < query) ++at;
+    near[count] = std::int32_t(i);
+    count += keys[first[i - begin]] - (queries[i] + moves[0]) <= span;
+  }
+  for (int k = 0; k < count; ++k) {
+    const std::int64_t i = near[k], query = queries[i] + moves[0];
     // the sentinel is far above any query
-    for (const std::int64_t* hit = at; *hit - query <= span; ++hit) {
-      const std::int64_t distance = *hit - query;
+    for (const std::int64_t* hit = keys + first[i - begin]; *hit - query <= span; ++hit)
       for (int j = 0; j < taps; ++j)
-        if (distance == moves[j] - moves[0]) lists.add(j, in.row(hit - keys), out.row(i));
-    }
+        if (*hit - query == moves[j] - moves[0]) lists.add(j, in.row(hit - keys), out.row(i));
   }
 }
 
@@ -129,8 +165,7 @@ void find_by_index(const SiteIndex& index, const Site* out_sites, const Offset& 
     const std::int64_t at[3] = {s.x * stride.v[0] + offset.v[0], s.y * stride.v[1] + offset.v[1],
                                 s.z * stride.v[2] + offset.v[2]};
     bool inside = true;
-    for (const std::int64_t value : at)
-      inside = inside && value >= INT32_MIN && value <= INT32_MAX;
+    for (const std::int64_t value : at) inside = inside && value >= INT32_MIN && value <= INT32_MAX;
     if (!inside) continue;
     queries[n] = {s.b, std::int32_t(at[0]), std::int32_t(at[1]), std::int32_t(at[2])};
     asks[n] = row;
@@ -219,8 +254,8 @@ Book rulebook(const Site* in_sites, std::int64_t n, std::int64_t* slots, std::in
     constexpr std::int64_t one[3] = {1, 1, 1};
     Ordered in(key, in_sites, n, one, threads);
     half = half && in.distinct();
-    const bool same_keys = same_sites && n == m && in.distinct() &&
-                           std::equal(one, one + 3, stride.v);
+    const bool same_keys =
+        same_sites && n == m && in.distinct() && std::equal(one, one + 3, stride.v);
     const Ordered own(key, same_keys ? nullptr : out_sites, same_keys ? 0 : m, stride.v, threads);
     const Ordered& out = same_keys ? in : own;
     in.drop_repeats();
@@ -239,9 +274,10 @@ Book rulebook(const Site* in_sites, std::int64_t n, std::int64_t* slots, std::in
     }
     const SiteIndex index(in_sites, slots, capacity);
     half = half && all_distinct(index, in_sites, n);
-    fill_parts(false, [&](const Column& column, std::int64_t begin, std::int64_t end, Lists& lists) {
-      find_by_index(index, out_sites, offsets[column.first], stride, begin, end, lists);
-    });
+    fill_parts(false,
+               [&](const Column& column, std::int64_t begin, std::int64_t end, Lists& lists) {
+                 find_by_index(index, out_sites, offsets[column.first], stride, begin, end, lists);
+               });
   }
 
   std::vector<std::int64_t> sizes(taps, 0), column_of(taps, -1);

@@ -5,10 +5,16 @@
 #include <stdexcept>
 
 namespace sparseconv {
-namespace baseline { void fill(Table&); }
+namespace baseline {
+void fill(Table&);
+}
 #ifdef SPARSECONV_X86_SETS
-namespace avx2 { void fill(Table&); }
-namespace avx512 { void fill(Table&); }
+namespace avx2 {
+void fill(Table&);
+}
+namespace avx512 {
+void fill(Table&);
+}
 #endif
 
 namespace {

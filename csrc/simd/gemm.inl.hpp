@@ -75,8 +75,7 @@ static void pack(const S* w, std::int64_t stride_c, std::int64_t stride_d, std::
         const std::int64_t c1 = c0 + 16 < channels ? c0 + 16 : channels;
         for (std::int64_t d = 0; d < columns; ++d)
           for (std::int64_t c = c0; c < c1; ++c)
-            packed[c * columns + d] =
-                d < real ? T(widen(from[c * stride_c + d * stride_d])) : T(0);
+            packed[c * columns + d] = d < real ? T(widen(from[c * stride_c + d * stride_d])) : T(0);
       }
     }
     packed += channels * columns;
@@ -145,8 +144,7 @@ static void gather_gemm(const S* x, std::int64_t ldx, std::int64_t channels, con
     for (int p = 0; p < now; ++p) rows[p] = y + (out[p0 + p] - first) * ldy;
     for (std::int64_t k = 0; k < channels; k += depth) {
       const int depth_now = int(channels - k < depth ? channels - k : depth);
-      for (int p = 0; p < now; ++p)
-        gather_row(x + in[p0 + p] * ldx + k, a + p * pitch, depth_now);
+      for (int p = 0; p < now; ++p) gather_row(x + in[p0 + p] * ldx + k, a + p * pitch, depth_now);
       const bool last = p0 + gemm_chunk >= n;
       const std::int64_t left = last ? next_n : n - p0 - gemm_chunk;
       Ahead<S> ahead = {x, ldx, last ? next : in + p0 + gemm_chunk, 0,
@@ -205,8 +203,8 @@ static inline void last_outer(int rest, const T* a, const T* b, int pairs, T* ac
 }
 
 template <int NV, class S, class T>
-static void panel_outer(const T* a, int channels, const T* b, int pairs, T* acc,
-                        std::int64_t ldacc, const Ahead<S>& ahead_a, const Ahead<S>& ahead_b) {
+static void panel_outer(const T* a, int channels, const T* b, int pairs, T* acc, std::int64_t ldacc,
+                        const Ahead<S>& ahead_a, const Ahead<S>& ahead_b) {
   constexpr int MR = block_rows<NV>;
   const int share = (outer_chunk * MR + channels - 1) / channels;
   int c = 0, touched = 0;

@@ -61,11 +61,11 @@ static void dot_rows(const S* a, const S* b, std::int64_t channels, const std::i
 template <class S, class T>
 static void max_rows(const S* x, std::int64_t ldx, std::int64_t channels, const std::int32_t* in,
                      const std::int32_t* out, std::int64_t n, std::int64_t first, T* best,
-                     std::int32_t* winner, std::int64_t ldw) {
+                     std::int64_t ldb, std::int32_t* winner, std::int64_t ldw) {
   for (std::int64_t p = 0; p < n; ++p) {
     const std::int32_t row = in[p];
     const S* RESTRICT from = x + row * ldx;
-    T* RESTRICT top = best + (out[p] - first) * channels;
+    T* RESTRICT top = best + (out[p] - first) * ldb;
     std::int32_t* RESTRICT who = winner + (out[p] - first) * ldw;
     for (std::int64_t c = 0; c < channels; ++c) {
       const T value = widen(from[c]);

@@ -9,8 +9,12 @@
 
 namespace sparseconv {
 
-struct Bf16 { std::uint16_t bits; };
-struct F16 { std::uint16_t bits; };
+struct Bf16 {
+  std::uint16_t bits;
+};
+struct F16 {
+  std::uint16_t bits;
+};
 
 // Loops for storage type S and sum type T.
 template <class S, class T>
@@ -60,7 +64,7 @@ struct Loops {
   // ties go to the lowest input row, winner < 0 means none yet.
   void (*max_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const std::int32_t* in,
                    const std::int32_t* out, std::int64_t n, std::int64_t first, T* best,
-                   std::int32_t* winner, std::int64_t ldw);
+                   std::int64_t ldb, std::int32_t* winner, std::int64_t ldw);
 
   // Conversions: narrow rounds to nearest even.
   void (*widen)(const S* from, T* to, std::int64_t n);
