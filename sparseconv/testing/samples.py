@@ -109,7 +109,7 @@ def placement() -> Iterator[Sample]:
         yield Sample("site_index", name, (coords,))
         yield Sample("unique_coords", name, (coords,))
         table = site_index(coords)
-        yield Sample("lookup", name, (coords, table, coords.flip(0) - 1))
+        yield Sample("lookup", name, (coords, table, torch.cat([coords.flip(0), coords[:3]]) - 1))
         bounded = (offsets, [2, 2, 2], [0, 0, 0], [3, 3, 3])
         yield Sample("output_coords", name, (coords, *bounded, False))
         yield Sample("output_coords", f"{name}-up", (coords, offsets, [2, 2, 2], [], [], True))

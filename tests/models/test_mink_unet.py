@@ -55,6 +55,27 @@ def test_laws_of_a_whole_net(backend):
     laws.isolation(net, x)
 
 
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_gradient_of_a_whole_net_is_its_derivative(backend, training):
+    net = small_net().double().train(training)
+    # smooth, so that finite differences meet no corner
+    for name, module in list(net.named_modules()):
+        if isinstance(module, sc.nn.ReLU):
+            parent = net.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], sc.nn.SiLU())
+    x = scene("random_sparse").tensor(3)
+
+    def run(features, stem, deepest):
+        weights = {"stem.0.0.weight": stem, "encode.1.0.first.0.weight": deepest}
+        y = torch.func.functional_call(net, weights, (x.replace(features=features),))
+        return y.features
+
+    weights = dict(net.named_parameters())
+    given = (x.features, weights["stem.0.0.weight"], weights["encode.1.0.first.0.weight"])
+    given = tuple(t.detach().clone().requires_grad_() for t in given)
+    assert torch.autograd.gradcheck(run, given, fast_mode=True)
+
+
 def test_channels_must_pair_up():
     with pytest.raises(ValueError, match="channels: expected 1 \\+ 2"):
         sc.models.MinkUNet(3, 4, (8, 8))
