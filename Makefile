@@ -10,7 +10,6 @@ demo: $(ENV)/installed
 	mkdir -p out
 	$(BIN)/sparseconv segment datasets/samples/room.ply -o out/room_labelled.ply \
 		--snapshot out/room_labelled.png
-	@echo "written: out/room_labelled.ply out/room_labelled.png"
 
 test: $(ENV)/installed
 	OMP_WAIT_POLICY=passive $(BIN)/pytest $(PYTEST_ARGS)
