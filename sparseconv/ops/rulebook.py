@@ -42,7 +42,8 @@ def rulebook(
 
     Args:
         in_coords: int32 [N, 4], unique.
-        table: what `site_index(in_coords)` returned.
+        table: what `site_index(in_coords)` returned, or int64 [0]: sites whose box is too large
+            for sorted keys are looked up, in this table or in one made for the call.
         out_coords: int32 [M, 4].
         offsets: 3K ints, tap offsets in voxels, x-major.
         stride: three ints, voxels.

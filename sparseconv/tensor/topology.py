@@ -98,18 +98,13 @@ class Topology:
         same_sites: bool = False,
     ) -> Rulebook:
         """Build a rulebook that is not kept: arbitrary sites, arbitrary offsets (3K ints)."""
-        table = self.table(source)
+        coords = self.levels[source].coords
+        # rulebooks are merged from sorted sites; an index that is there already may be asked
+        none = torch.zeros(0, dtype=torch.int64, device=coords.device)
+        table = self.tables.get(source, none)
         with _keepable():
-            return Rulebook(
-                *rulebook(
-                    self.levels[source].coords,
-                    table,
-                    out_coords,
-                    list(offsets),
-                    list(stride),
-                    same_sites,
-                )
-            )
+            made = rulebook(coords, table, out_coords, list(offsets), list(stride), same_sites)
+        return Rulebook(*made)
 
     def down(self, source: str, geometry: Geometry) -> str:
         """Return the name of the level a convolution of `geometry` gives, made when first asked.
