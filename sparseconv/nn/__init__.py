@@ -16,6 +16,7 @@ from sparseconv.nn.features import (
     Sigmoid,
     SiLU,
 )
+from sparseconv.nn.fuse import fuse
 from sparseconv.nn.norm import BatchNorm
 from sparseconv.nn.pool import (
     AvgPool3d,
@@ -55,4 +56,5 @@ __all__ = [
     "SubMConv3d",
     "SumPool3d",
     "Unpool",
+    "fuse",
 ]

@@ -1,0 +1,80 @@
+"""Batch norms folded into the layers before them change nothing but rounding."""
+
+import pytest
+import torch
+from torch import nn
+
+import sparseconv as sc
+from sparseconv.testing.scenes import room
+
+
+def scan(channels=4, dtype=torch.float64):
+    coords = room(400, seed=2)
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(len(coords), channels, generator=generator, dtype=dtype)
+    return sc.SparseTensor(coords, features)
+
+
+def lived_in(model):
+    """Give norms statistics and scales that are not those they begin with."""
+    generator = torch.Generator().manual_seed(7)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            for value in (module.running_mean, module.weight, module.bias):
+                if value is not None:
+                    value.data.copy_(torch.randn(value.shape, generator=generator))
+            module.running_var.copy_(
+                torch.rand(module.running_var.shape, generator=generator) + 0.1
+            )
+    return model.double().eval()
+
+
+CHAINS = {
+    "submanifold": lambda: [sc.nn.SubMConv3d(4, 6, 3, bias=False), sc.nn.BatchNorm(6)],
+    "with bias": lambda: [sc.nn.SubMConv3d(4, 6, 3), sc.nn.BatchNorm(6)],
+    "groups": lambda: [sc.nn.SparseConv3d(4, 6, 2, 2, groups=2), nn.BatchNorm1d(6)],
+    "transposed": lambda: [sc.nn.SparseConvTranspose3d(4, 6, 2, 2), sc.nn.BatchNorm(6)],
+    "transposed groups": lambda: [
+        sc.nn.SparseGenerativeConv3d(4, 6, 2, groups=2),
+        sc.nn.BatchNorm(6),
+    ],
+    "linear": lambda: [nn.Linear(4, 6), sc.nn.BatchNorm(6, affine=False)],
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_chain_gives_the_same(name):
+    chain = lived_in(sc.nn.Sequential(*CHAINS[name](), nn.ReLU()))
+    before = {key: value.clone() for key, value in chain.state_dict().items()}
+    fused = sc.nn.fuse(chain)
+    assert len(fused) == 2
+    x = scan()
+    torch.testing.assert_close(fused(x).features, chain(x).features, rtol=1e-10, atol=1e-10)
+    for key, value in chain.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_a_unet_gives_the_same_without_a_norm():
+    net = lived_in(sc.models.MinkUNet(4, 5, (6, 8, 10, 8, 6), blocks=1))
+    fused = sc.nn.fuse(net)
+    assert not any(isinstance(module, nn.BatchNorm1d) for module in fused.modules())
+    x = scan()
+    torch.testing.assert_close(fused(x).features, net(x).features, rtol=1e-9, atol=1e-9)
+    assert fused.stem[0][0].weight.stride() == net.stem[0][0].weight.stride()
+
+
+def test_what_cannot_be_folded_stays():
+    shared = sc.nn.SubMConv3d(4, 4, 3)
+    twice = sc.nn.Sequential(shared, sc.nn.BatchNorm(4), shared)
+    hooked = sc.nn.Sequential(sc.nn.SubMConv3d(4, 4, 3), sc.nn.BatchNorm(4))
+    hooked[0].register_forward_hook(lambda *_: None)
+    free = sc.nn.Sequential(
+        sc.nn.SubMConv3d(4, 4, 3), sc.nn.BatchNorm(4, track_running_stats=False)
+    )
+    first = sc.nn.Sequential(sc.nn.BatchNorm(4), nn.ReLU())
+    x = scan()
+    for chain in (twice, hooked, first):
+        fused = sc.nn.fuse(lived_in(chain))
+        assert len(fused) == len(chain)
+        assert torch.equal(fused(x).features, chain(x).features)
+    assert len(sc.nn.fuse(free)) == 2
