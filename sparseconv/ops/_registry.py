@@ -2,13 +2,15 @@
 
 import importlib
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
 from sparseconv._errors import complain
-from sparseconv.backends import native_available
+from sparseconv.backends import native_available, native_missing
 
 LIBRARY = torch.library.Library("sparseconv", "DEF")
 BACKENDS = ("auto", "reference")
@@ -53,7 +55,8 @@ def define(
     Args:
         schema: torch schema, such as `"lookup(Tensor coords, ...) -> Tensor"`.
         reference: plain torch implementation, for every device without a kernel of its own.
-        compiled: the kernel for CPU tensors; None where the compiled module is missing.
+        compiled: the kernel for CPU tensors; None where the compiled module is missing, which is
+            said in a warning at the first call.
         fake: shapes and dtypes of the results.
         setup: saves what `backward` needs.
         backward: gradients, made of registered ops so that they can be differentiated again.
@@ -66,12 +69,12 @@ def define(
     qualified = f"sparseconv::{name}"
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
-    if compiled is not None:
+    fast = _warned(reference) if compiled is None else compiled
 
-        def on_cpu(*args):
-            return (reference if _chosen == "reference" else compiled)(*args)
+    def on_cpu(*args):
+        return (reference if _chosen == "reference" else fast)(*args)
 
-        LIBRARY.impl(name, on_cpu, "CPU")
+    LIBRARY.impl(name, on_cpu, "CPU")
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
     if backward is not None:
         torch.library.register_autograd(qualified, backward, setup_context=setup, lib=LIBRARY)
@@ -86,6 +89,26 @@ def _without_autocast(reference: Callable) -> Callable:
             return reference(*args)
 
     return run
+
+
+def _warned(reference: Callable) -> Callable:
+    """Say once, when first used, that the slow implementation stands in for the compiled one."""
+
+    def run(*args):
+        _say_missing()
+        return reference(*args)
+
+    return run
+
+
+@cache
+def _say_missing() -> None:
+    warnings.warn(
+        f"{native_missing()}. Until then everything runs on plain torch, many times slower; "
+        "SPARSECONV_BACKEND=reference chooses that without this warning.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def compiled(module: str, name: str) -> Callable | None:

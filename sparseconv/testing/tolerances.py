@@ -32,6 +32,11 @@ TABLE: dict[tuple[torch.dtype, str], float] = {
     (torch.float16, "grad_features"): 4,
     (torch.bfloat16, "grad_weight"): 4,
     (torch.float16, "grad_weight"): 4,
+    # some twenty layers, each rounding sums of hundreds of products, with norms between them that
+    # divide by spreads below 1; outputs of size 1
+    (torch.float32, "net"): 1024,
+    # the same twice over, and batch norms of a handful of rows, whose gradients nearly cancel
+    (torch.float32, "grad_net"): 8192,
     # a choice, not a sum: exact in every dtype
     (torch.float64, "choice"): 0,
     (torch.float32, "choice"): 0,
@@ -45,7 +50,8 @@ def tolerance(dtype: torch.dtype, quantity: str, terms: int = 1) -> dict[str, fl
 
     Args:
         dtype: of the result.
-        quantity: `"forward"`, `"grad_features"`, `"grad_weight"` or `"choice"`.
+        quantity: `"forward"`, `"grad_features"`, `"grad_weight"`, `"net"`, `"grad_net"` (both
+            float32 alone) or `"choice"`.
         terms: products summed into one number, such as `K * C`.
 
     Returns:

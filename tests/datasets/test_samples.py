@@ -69,6 +69,7 @@ def test_the_samples_hold_what_the_readme_says():
 
 @pytest.mark.parametrize("name", ["room.ply", "corner.pcd", "street.bin", "street.las"])
 def test_the_library_reads_its_samples(name):
-    registry = pytest.importorskip("sparseconv.io.registry", reason="no formats are built yet")
+    from sparseconv.io import registry
+
     cloud = registry.read(SAMPLES / name)
     assert len(cloud) > 1000 and np.isfinite(cloud.xyz).all()
