@@ -12,6 +12,7 @@ from sparseconv.functional.rulebook import convolve, rulebook
 from sparseconv.ops._registry import use_backend
 from sparseconv.tensor.batch import batch, unbatch
 from sparseconv.tensor.dense import from_dense
+from sparseconv.tensor.plan import Plan, plan
 from sparseconv.tensor.rulebook import Rulebook
 from sparseconv.tensor.sparse_tensor import SparseTensor
 from sparseconv.tensor.union import Comparison, cat, compare
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Comparison",
+    "Plan",
     "Rulebook",
     "SparseTensor",
     "batch",
@@ -32,6 +34,7 @@ __all__ = [
     "io",
     "models",
     "nn",
+    "plan",
     "rulebook",
     "unbatch",
     "use_backend",

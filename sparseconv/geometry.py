@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sparseconv._errors import complain
 
 Triple = tuple[int, int, int]
+_KEY = re.compile("".join(rf"{name}(\d+\.\d+\.\d+)" for name in "kspdf"))
 
 
 def triple(name: str, value: int | Sequence[int], *, least: int) -> Triple:
@@ -143,6 +145,17 @@ class Geometry:
     ) -> Geometry:
         """Geometry whose output sites are its input sites: stride 1, `padding="same"`."""
         return cls.make(kernel_size, 1, "same", dilation)
+
+    @classmethod
+    def parse(cls, key: str) -> Geometry:
+        """Read a `key` back: `Geometry.parse(geometry.key) == geometry`.
+
+        Raises:
+            ValueError: the text is no key.
+        """
+        if not (found := _KEY.fullmatch(key)):
+            raise ValueError(complain("key", "a text such as k2.2.2s2.2.2p0.0.0d1.1.1f0.0.0", key))
+        return cls(*(tuple(map(int, part.split("."))) for part in found.groups()))
 
     @property
     def taps(self) -> int:

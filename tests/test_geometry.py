@@ -41,6 +41,20 @@ def test_keys_tell_geometries_apart(one, other):
     )
 
 
+@given(st.tuples(THREE, THREE, st.one_of(st.integers(0, 12), THREE), THREE))
+def test_a_key_is_read_back(arguments):
+    given_one = Geometry.make(*arguments)
+    for ours in (given_one, Geometry.submanifold(arguments[0], arguments[3])):
+        again = Geometry.parse(ours.key)
+        assert again == ours and (again.offsets, again.key) == (ours.offsets, ours.key)
+
+
+@pytest.mark.parametrize("key", ["", "k3.3.3", "k3.3.3s1.1.1p-1.1.1d1.1.1f1.1.1", "xk1.1.1s1.1.1"])
+def test_what_is_no_key_is_refused(key):
+    with pytest.raises(ValueError, match="key: expected a text such as"):
+        Geometry.parse(key)
+
+
 @pytest.mark.parametrize("arguments", [(3, 2, 1, 1), (2, 2, 0, 1), ((1, 2, 4), 1, (0, 1, 2), 2)])
 def test_extents_are_torchs(arguments):
     ours, grid = Geometry.make(*arguments), torch.zeros(1, 1, 9, 8, 10)

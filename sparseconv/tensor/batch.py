@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from sparseconv._errors import complain
+from sparseconv.tensor.merge import merge
 from sparseconv.tensor.sparse_tensor import SparseTensor
 from sparseconv.tensor.topology import ROOT, Level, Topology
 
@@ -14,21 +15,24 @@ from sparseconv.tensor.topology import ROOT, Level, Topology
 def batch(tensors: Sequence[SparseTensor]) -> SparseTensor:
     """Join sparse tensors into one whose batch items are theirs, in order.
 
+    Levels and rulebooks that every tensor has built are joined too, and not built again; see
+    `sparseconv.tensor.merge`.
+
     Args:
         tensors: one or more of the same channels, stride and dtype; each may be a batch itself
             and may be empty.
 
     Returns:
-        All rows in order; the spatial shape is the largest, or None where one is None.
+        All rows in order, at the root of a topology; the spatial shape is the largest, or None
+        where one is None.
 
     Raises:
-        ValueError: none given, or channels or strides differ.
+        ValueError: none given, or channels, strides, dtypes or devices differ.
     """
     tensors = list(tensors)
     if not tensors:
         raise ValueError(complain("tensors", "at least one sparse tensor", "none"))
     first = tensors[0]
-    coords, size = [], 0
     for number, tensor in enumerate(tensors):
         for name in ("channels", "stride", "dtype", "device"):
             if getattr(tensor, name) != getattr(first, name):
@@ -39,17 +43,14 @@ def batch(tensors: Sequence[SparseTensor]) -> SparseTensor:
                         f"{getattr(tensor, name)}",
                     )
                 )
-        shift = torch.tensor([size, 0, 0, 0], dtype=torch.int32, device=tensor.device)
-        coords.append(tensor.coords + shift)
-        # an empty scan made without a batch size is still one scan
-        size += max(tensor.batch_size, 1)
+    # an empty scan made without a batch size is still one scan
+    sizes = [max(tensor.batch_size, 1) for tensor in tensors]
     shapes = [tensor.spatial_shape for tensor in tensors]
     shape = None
     if all(s is not None for s in shapes):
         shape = tuple(max(values) for values in zip(*shapes, strict=True))
-    level = Level(torch.cat(coords), first.stride, shape, size)
-    features = torch.cat([tensor.features for tensor in tensors])
-    return SparseTensor.at(Topology.of(level), ROOT, features)
+    topology = merge([(tensor.topology, tensor.level) for tensor in tensors], shape, sizes)
+    return SparseTensor.at(topology, ROOT, torch.cat([tensor.features for tensor in tensors]))
 
 
 def unbatch(x: SparseTensor) -> list[SparseTensor]:
