@@ -95,5 +95,7 @@ def test_a_system_without_the_counter_is_told(monkeypatch, tmp_path, scan):
     monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
     monkeypatch.setattr(memory, "CLEAR", tmp_path / "no folder" / "none")
     assert not can_measure()
-    with pytest.raises(RuntimeError, match=r"peak_memory: expected .* found none; measure on Linux"):
+    with pytest.raises(
+        RuntimeError, match=r"peak_memory: expected .* found none; measure on Linux"
+    ):
         peak_memory(Squares(), scan, torch.zeros(len(scan), dtype=torch.int64))
