@@ -17,9 +17,24 @@ static inline void gather_row(const S* from, T* to, std::int64_t n) {
 }
 template <class T>
 static inline void gather_row(const T* from, T* to, std::int64_t n) {
+  constexpr std::int64_t v = lanes<T>;
   std::int64_t i = 0;
-  for (; i + lanes<T> <= n; i += lanes<T>) store(to + i, load(from + i));
-  for (; i < n; ++i) to[i] = from[i];
+  for (; i + 4 * v <= n; i += 4 * v) {
+    const Vec<T> a = load(from + i), b = load(from + i + v);
+    const Vec<T> c = load(from + i + 2 * v), d = load(from + i + 3 * v);
+    store(to + i, a);
+    store(to + i + v, b);
+    store(to + i + 2 * v, c);
+    store(to + i + 3 * v, d);
+  }
+  for (; i + v <= n; i += v) {
+    store(to + i, load(from + i));
+    KEEP_LOOP;
+  }
+  for (; i < n; ++i) {
+    to[i] = from[i];
+    KEEP_LOOP;
+  }
 }
 
 // Rows that will be gathered next: touched while the present ones are multiplied.

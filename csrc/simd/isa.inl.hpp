@@ -25,6 +25,12 @@
 #else
 #define PREFETCH(address) (void)(address)
 #endif
+// a short copy must not become a call of memcpy or a string instruction, whose start costs more
+#if defined(__GNUC__) || defined(__clang__)
+#define KEEP_LOOP __asm__ volatile("" ::: "memory")
+#else
+#define KEEP_LOOP (void)0
+#endif
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
 
