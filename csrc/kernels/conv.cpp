@@ -125,7 +125,7 @@ struct Conv {
               loops.gather_gemm(x + block.group * per_group, shape.channels, per_group,
                                 packed.data() + t * tap_size + block.packed, block.width,
                                 tiles.in + begin, tiles.out + begin, tiles.end(tile, t) - begin,
-                                row, sums, ld, tiles.in + next, ahead);
+                                row, sums, ld, nullptr, tiles.in + next, ahead);
             }
           });
     });

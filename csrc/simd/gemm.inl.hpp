@@ -37,6 +37,15 @@ static inline void gather_row(const T* from, T* to, std::int64_t n) {
   }
 }
 
+template <class S>
+static inline void fetch_rows(const S* x, std::int64_t ldx, const std::int32_t* rows, int count,
+                              std::int64_t bytes) {
+  for (int p = 0; p < count; ++p) {
+    const char* row = reinterpret_cast<const char*>(x + rows[p] * ldx);
+    for (std::int64_t b = 0; b < bytes; b += 64) PREFETCH(row + b);
+  }
+}
+
 // Rows that will be gathered next: touched while the present ones are multiplied.
 template <class S>
 struct Ahead {
@@ -98,19 +107,32 @@ static void pack(const S* w, std::int64_t stride_c, std::int64_t stride_d, std::
   }
 }
 
-// rows[m][0 : NV vectors] += a[m][0 : depth_now] w, for m < MR. The sum over channels is taken
-// from zero and then added, so that a row which occurs twice in a block gets both products.
+// rows[m][0 : NV vectors] += from[m][0 : depth_now] w, for m < MR; written as start + product where
+// start is given. The sum over channels is taken from zero and then added, so that a row which
+// occurs twice in a block gets both products.
 template <class T, int NV, int MR>
-static inline void block(const T* a, const T* w, int depth_now, T* const* rows,
-                         std::int64_t column) {
+static inline void block(const T* const* from, const T* w, std::int64_t depth_now, T* const* rows,
+                         std::int64_t column, const T* start) {
+  const T* a[MR];
+  UNROLL for (int m = 0; m < MR; ++m) a[m] = from[m];
   Vec<T> sum[MR][NV] = {};
-  for (int k = 0; k < depth_now; ++k) {
+  for (std::int64_t k = 0; k < depth_now; ++k) {
     Vec<T> wide[NV];
     UNROLL for (int n = 0; n < NV; ++n) wide[n] = load(w + n * lanes<T>);
     w += NV * lanes<T>;
     UNROLL for (int m = 0; m < MR; ++m) {
-      UNROLL for (int n = 0; n < NV; ++n) multiply_add(sum[m][n], a[m * pitch + k], wide[n]);
+      UNROLL for (int n = 0; n < NV; ++n) multiply_add(sum[m][n], a[m][k], wide[n]);
     }
+  }
+  if (start != nullptr) {
+    UNROLL for (int m = 0; m < MR; ++m) {
+      UNROLL for (int n = 0; n < NV; ++n) {
+        Vec<T> value = load(start + column + n * lanes<T>);
+        value += sum[m][n];
+        store(rows[m] + column + n * lanes<T>, value);
+      }
+    }
+    return;
   }
   UNROLL for (int m = 0; m < MR; ++m) {
     T* row = rows[m] + column;
@@ -123,60 +145,68 @@ static inline void block(const T* a, const T* w, int depth_now, T* const* rows,
 }
 
 template <class T, int NV, int MR>
-static inline void last_block(int rest, const T* a, const T* w, int depth_now, T* const* rows,
-                              std::int64_t column) {
+static inline void last_block(int rest, const T* const* from, const T* w, std::int64_t depth_now,
+                              T* const* rows, std::int64_t column, const T* start) {
   if constexpr (MR > 0) {
     if (rest == MR)
-      block<T, NV, MR>(a, w, depth_now, rows, column);
+      block<T, NV, MR>(from, w, depth_now, rows, column, start);
     else
-      last_block<T, NV, MR - 1>(rest, a, w, depth_now, rows, column);
+      last_block<T, NV, MR - 1>(rest, from, w, depth_now, rows, column, start);
   }
 }
 
-template <int NV, class S, class T>
-static void panel_gemm(const T* a, const T* w, int depth_now, int n, T* const* rows,
-                       std::int64_t column, const Ahead<S>& ahead) {
+template <class T, int NV>
+static void panel_gemm(const T* const* from, const T* w, std::int64_t depth_now, int n,
+                       T* const* rows, std::int64_t column, const T* start) {
   constexpr int MR = block_rows<NV>;
   int p = 0;
-  for (; p + MR <= n; p += MR) {
-    ahead.touch(p, p + MR);
-    block<T, NV, MR>(a + p * pitch, w, depth_now, rows + p, column);
-  }
-  ahead.touch(p, ahead.count);
-  last_block<T, NV, MR - 1>(n - p, a + p * pitch, w, depth_now, rows + p, column);
+  for (; p + MR <= n; p += MR) block<T, NV, MR>(from + p, w, depth_now, rows + p, column, start);
+  last_block<T, NV, MR - 1>(n - p, from + p, w, depth_now, rows + p, column, start);
 }
 
+// Rows are read in place where they have the sums' type, else widened to a small buffer first.
 template <class S, class T>
 static void gather_gemm(const S* x, std::int64_t ldx, std::int64_t channels, const T* packed,
                         std::int64_t width, const std::int32_t* in, const std::int32_t* out,
-                        std::int64_t n, std::int64_t first, T* y, std::int64_t ldy,
+                        std::int64_t n, std::int64_t first, T* y, std::int64_t ldy, const T* start,
                         const std::int32_t* next, std::int64_t next_n) {
-  alignas(64) T a[gemm_chunk * pitch];
+  constexpr bool in_place = sizeof(S) == sizeof(T);
+  alignas(64) T wide[in_place ? 1 : gemm_chunk * pitch];
+  const T* from[gemm_chunk];
   T* rows[gemm_chunk];
   const std::int64_t vectors = padded<T>(width) / lanes<T>;
+  const std::int64_t bytes = channels * std::int64_t(sizeof(S));
   for (std::int64_t p0 = 0; p0 < n; p0 += gemm_chunk) {
     const int now = int(n - p0 < gemm_chunk ? n - p0 : gemm_chunk);
     for (int p = 0; p < now; ++p) rows[p] = y + (out[p0 + p] - first) * ldy;
+    // rows of the next chunk are fetched while this one is multiplied
+    const bool last = p0 + gemm_chunk >= n;
+    const std::int32_t* soon = last ? next : in + p0 + gemm_chunk;
+    const std::int64_t left = last ? next_n : n - p0 - gemm_chunk;
+    fetch_rows(x, ldx, soon, int(left < gemm_chunk ? left : gemm_chunk), bytes);
     for (std::int64_t k = 0; k < channels; k += depth) {
-      const int depth_now = int(channels - k < depth ? channels - k : depth);
-      for (int p = 0; p < now; ++p) gather_row(x + in[p0 + p] * ldx + k, a + p * pitch, depth_now);
-      const bool last = p0 + gemm_chunk >= n;
-      const std::int64_t left = last ? next_n : n - p0 - gemm_chunk;
-      Ahead<S> ahead = {x, ldx, last ? next : in + p0 + gemm_chunk, 0,
-                        channels * std::int64_t(sizeof(S))};
-      if (k == 0) ahead.count = int(left < gemm_chunk ? left : gemm_chunk);
+      const std::int64_t depth_now = channels - k < depth ? channels - k : depth;
+      for (int p = 0; p < now; ++p) {
+        const S* row = x + in[p0 + p] * ldx + k;
+        if constexpr (in_place) {
+          from[p] = row;
+        } else {
+          from[p] = wide + p * pitch;
+          widen_row(row, wide + p * pitch, depth_now);
+        }
+      }
+      const T* begin = k == 0 ? start : nullptr;
       const T* w = packed;
       std::int64_t column = 0;
       for (int panel = 0; panel < panel_count(vectors); ++panel) {
         const int size = panel_size(vectors, panel);
-        const T* from = w + k * size * lanes<T>;
-        if (size == 1) panel_gemm<1>(a, from, depth_now, now, rows, column, ahead);
-        if (size == 2) panel_gemm<2>(a, from, depth_now, now, rows, column, ahead);
+        const T* part = w + k * size * lanes<T>;
+        if (size == 1) panel_gemm<T, 1>(from, part, depth_now, now, rows, column, begin);
+        if (size == 2) panel_gemm<T, 2>(from, part, depth_now, now, rows, column, begin);
         if constexpr (panel_vectors > 2) {
-          if (size == 3) panel_gemm<3>(a, from, depth_now, now, rows, column, ahead);
-          if (size == 4) panel_gemm<4>(a, from, depth_now, now, rows, column, ahead);
+          if (size == 3) panel_gemm<T, 3>(from, part, depth_now, now, rows, column, begin);
+          if (size == 4) panel_gemm<T, 4>(from, part, depth_now, now, rows, column, begin);
         }
-        ahead.count = 0;
         w += channels * size * lanes<T>;
         column += size * std::int64_t(lanes<T>);
       }

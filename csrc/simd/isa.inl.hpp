@@ -40,7 +40,7 @@ namespace ISA {
 // accumulators, one row of weights and a broadcast must fit in the register file
 constexpr int panel_vectors = VECTOR_COUNT == 32 ? 4 : 2;
 template <int NV>
-constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 1 ? 16 : 24 / NV) : (NV == 1 ? 12 : 6);
+constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8 : 6);
 
 #include "simd/vec.inl.hpp"
 

@@ -27,11 +27,12 @@ struct Loops {
                std::int64_t width, T* packed);
 
   // y[out[p] - first] += x[in[p]] W for pairs in order; a repeated output row is right.
+  // Where start [padded(width)] is given, rows are written instead: start + x[in[p]] W.
   // y has padded(width) columns that may be written and row pitch ldy. Rows next[0 .. next_n) are
   // those of the call to come: they are fetched meanwhile.
   void (*gather_gemm)(const S* x, std::int64_t ldx, std::int64_t channels, const T* packed,
                       std::int64_t width, const std::int32_t* in, const std::int32_t* out,
-                      std::int64_t n, std::int64_t first, T* y, std::int64_t ldy,
+                      std::int64_t n, std::int64_t first, T* y, std::int64_t ldy, const T* start,
                       const std::int32_t* next, std::int64_t next_n);
 
   // acc[c][d] += sum over pairs of x[in[p]][c] g[out[p]][d]; acc is [channels][padded(width)].
