@@ -81,7 +81,7 @@ def backend(request):
         yield request.param
 
 
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
+@pytest.fixture(params=["baseline", "avx2", "avx512", "avx512bf16"])
 def isa(request):
     """Run the test with each instruction set this machine has."""
     if not native_available():

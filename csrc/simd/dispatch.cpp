@@ -16,6 +16,11 @@ namespace avx512 {
 void fill(Table&);
 }
 #endif
+#ifdef SPARSECONV_AVX512BF16_SET
+namespace avx512bf16 {
+void improve(Table&);
+}
+#endif
 
 namespace {
 
@@ -34,6 +39,12 @@ const std::vector<Table>& tables() {
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
       list.emplace_back();
       avx512::fill(list.back());
+#ifdef SPARSECONV_AVX512BF16_SET
+      if (__builtin_cpu_supports("avx512bf16")) {
+        list.push_back(list.back());
+        avx512bf16::improve(list.back());
+      }
+#endif
     }
 #endif
     return list;

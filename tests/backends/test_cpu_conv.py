@@ -121,10 +121,13 @@ def test_storage_rounds_as_torch(isa, dtype):
     rows = torch.arange(2**16, dtype=torch.int32)
     segments = torch.tensor([0, len(rows)])
     one = torch.ones(1, 1, 1, dtype=dtype)
+    factors = values.float()
+    if dtype == torch.bfloat16 and isa == "avx512bf16":
+        factors[factors.abs() < torch.finfo(dtype).tiny] = 0  # these instructions flush denormals
     for shift in (0.0, 2.0**-9, 1.0):
         b = torch.tensor([shift], dtype=dtype)
         y = cpu.conv(values, one, b, rows, rows, segments, len(rows), 1)
-        expected = (b.float() + values.float()).to(dtype)
+        expected = (b.float() + factors).to(dtype)
         assert torch.equal(y.isnan(), expected.isnan())
         assert torch.equal(y.nan_to_num(), expected.nan_to_num())
 

@@ -1,0 +1,26 @@
+// What compilers spell differently.
+#pragma once
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL
+#endif
+#if defined(_MSC_VER)
+#define RESTRICT __restrict
+#else
+#define RESTRICT __restrict__
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#define PREFETCH(address) __builtin_prefetch(address)
+#else
+#define PREFETCH(address) (void)(address)
+#endif
+// a short copy must not become a call of memcpy or a string instruction, whose start costs more
+#if defined(__GNUC__) || defined(__clang__)
+#define KEEP_LOOP __asm__ volatile("" ::: "memory")
+#else
+#define KEEP_LOOP (void)0
+#endif
