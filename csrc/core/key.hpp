@@ -1,4 +1,5 @@
-// One 64-bit key a site, in lexicographic order, relative to the smallest box that holds the sites.
+// One 64-bit key a site, linear in its coordinates, relative to the smallest box that holds the
+// sites.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -79,15 +80,6 @@ struct Key {
     return std::int64_t(std::uint64_t(step[1]) * std::uint64_t(offset[0]) +
                         std::uint64_t(step[2]) * std::uint64_t(offset[1]) +
                         std::uint64_t(step[3]) * std::uint64_t(offset[2]));
-  }
-  Site site(std::int64_t key, const Box& box) const {
-    std::int64_t part[4];
-    for (int a = 0; a < 4; ++a) {
-      part[a] = key / step[a] + box.low[a];
-      key %= step[a];
-    }
-    return {std::int32_t(part[0]), std::int32_t(part[1]), std::int32_t(part[2]),
-            std::int32_t(part[3])};
   }
 };
 

@@ -2,8 +2,8 @@
 
 #include <numeric>
 
-#include "core/key.hpp"
 #include "core/sort.hpp"
+#include "core/zkey.hpp"
 
 namespace sparseconv {
 namespace {
@@ -138,17 +138,18 @@ void lookup(const Site* sites, std::int64_t n, std::int64_t* slots, std::int64_t
 }
 
 Unique unique_sites(const Site* sites, std::int64_t n) {
-  const Box box = box_of(sites, n);
-  const Key key(box);
+  const ZKey key(box_of(sites, n));
   Buffer<KeyRow> items(n);
-  if (key.fits) {
-    for (std::int64_t i = 0; i < n; ++i) items[i] = {key.of(sites[i]), i};
-    radix_sort(items, key.most);
+  if (key.fits()) {
+    key.with([&](auto&& of) {
+      for (std::int64_t i = 0; i < n; ++i) items[i] = {std::int64_t(of(sites[i])), i};
+    });
+    radix_sort(items, key.most());
   } else {
     for (std::int64_t i = 0; i < n; ++i) items[i] = {0, i};
     std::sort(items.data(), items.data() + n, [&](const KeyRow& a, const KeyRow& b) {
       const Site &left = sites[a.row], &right = sites[b.row];
-      return left < right || (left == right && a.row < b.row);
+      return left == right ? a.row < b.row : z_less(left, right);
     });
   }
   const auto starts = [&](std::int64_t i) {
@@ -214,19 +215,23 @@ Buffer<std::int32_t> output_sites(const Site* sites, std::int64_t n,
       to = std::min<std::int64_t>(to, INT32_MAX);
       if (low) from = std::max(from, low->v[a]);
       if (high) to = std::min(to, high->v[a] - 1);
+      from = std::min<std::int64_t>(from, INT32_MAX);
       to = std::max(to, from);
     }
   }
-  const Key key(box);
-  if (key.fits) {
+  const ZKey key(box);
+  if (key.fits()) {
     DistinctKeys distinct(
-        std::min<std::int64_t>(n * std::int64_t(offsets.size()), 4 * n + most_listed), key.most);
+        std::min<std::int64_t>(n * std::int64_t(offsets.size()), 4 * n + most_listed), key.most());
     candidates([&](std::int64_t b, const std::int64_t* at) {
-      distinct.add(key.of(b, at[0], at[1], at[2]));
+      distinct.add(key.of({std::int32_t(b), std::int32_t(at[0]), std::int32_t(at[1]),
+                           std::int32_t(at[2])}));
     });
     const Buffer<std::int64_t> keys = distinct.take();
     Buffer<std::int32_t> made(4 * keys.size());
-    for (std::int64_t i = 0; i < keys.size(); ++i) put(made.data() + 4 * i, key.site(keys[i], box));
+    const ZSites back(key);
+    for (std::int64_t i = 0; i < keys.size(); ++i)
+      back.put(std::uint64_t(keys[i]), made.data() + 4 * i);
     return made;
   }
   std::vector<Site> list;
@@ -234,7 +239,7 @@ Buffer<std::int32_t> output_sites(const Site* sites, std::int64_t n,
     list.push_back(
         {std::int32_t(b), std::int32_t(at[0]), std::int32_t(at[1]), std::int32_t(at[2])});
   });
-  std::sort(list.begin(), list.end());
+  std::sort(list.begin(), list.end(), z_less);
   list.erase(std::unique(list.begin(), list.end()), list.end());
   Buffer<std::int32_t> made(4 * std::int64_t(list.size()));
   for (std::size_t i = 0; i < list.size(); ++i) put(made.data() + 4 * i, list[i]);

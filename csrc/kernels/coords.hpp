@@ -15,7 +15,7 @@ struct Offset {
 };
 
 struct Unique {
-  Buffer<std::int32_t> sites;    // [U, 4], lexicographic
+  Buffer<std::int32_t> sites;    // [U, 4], in Z-order
   Buffer<std::int64_t> inverse;  // [N]
   Buffer<std::int64_t> counts;   // [U]
   Buffer<std::int64_t> first;    // [U], lowest row
@@ -25,7 +25,7 @@ struct Unique {
 void lookup(const Site* sites, std::int64_t n, std::int64_t* slots, std::int64_t capacity,
             const Site* queries, std::int64_t count, std::int32_t* rows, int threads);
 
-// Deduplicate. Keys and two sort buffers take 32 N bytes; sites whose box has 2^62 cells or more
+// Deduplicate. Keys and two sort buffers take 32 N bytes; sites whose box no key holds (see ZKey)
 // are sorted by comparison.
 Unique unique_sites(const Site* sites, std::int64_t n);
 
@@ -35,8 +35,8 @@ struct Overflow : std::overflow_error {
 };
 
 // Sites o with o * stride + offset = q for an active q (or o * stride + offset for an active o) and
-// low <= site < high where given, in lexicographic order: int32 [U, 4]. Takes 64 N + 16 MiB or 64 U
-// bytes beside the result; where the box of results has 2^62 cells or more, 16 bytes a candidate.
+// low <= site < high where given, in Z-order: int32 [U, 4]. Takes 64 N + 16 MiB or 64 U
+// bytes beside the result; where no key holds the box of results, 16 bytes a candidate.
 Buffer<std::int32_t> output_sites(const Site* sites, std::int64_t n,
                                   const std::vector<Offset>& offsets, const Offset& stride,
                                   const Offset* low, const Offset* high, bool transposed);

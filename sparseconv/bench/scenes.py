@@ -32,7 +32,7 @@ class Scene:
         name: as shown in the table.
         voxel_size: metres.
         xyz: float64 [N points, 3], metres, finite.
-        coords: int32 [N, 4], unique, lexicographic, not negative.
+        coords: int32 [N, 4], unique, in Z-order, not negative.
     """
 
     name: str

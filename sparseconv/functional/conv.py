@@ -133,7 +133,7 @@ def conv3d(
         sites: a tensor whose sites the result shall have; its features are not read.
 
     Returns:
-        [M, D], in lexicographic order or that of `sites`.
+        [M, D], in Z-order or that of `sites`.
 
     Raises:
         TypeError, ValueError: dtypes, channels or lattices do not fit.
@@ -177,7 +177,7 @@ def conv_transpose3d(
         sites: a tensor whose sites the result shall have; its features are not read.
 
     Returns:
-        [M, D], in lexicographic order or that of `sites`.
+        [M, D], in Z-order or that of `sites`.
 
     Raises:
         TypeError, ValueError: dtypes, channels or lattices do not fit.

@@ -105,7 +105,10 @@ def lookup(
 def unique_coords(
     coords: Tensor,  # [N, 4] int32
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Deduplicate sites and put them in lexicographic order (batch, x, y, z).
+    """Deduplicate sites and put them in Z-order.
+
+    Z-order goes by batch item, then by the bits of x, y, z interleaved, x the highest of three,
+    each coordinate shifted by 2^31: neighbours lie near each other, and halving keeps the order.
 
     Args:
         coords: int32 [N, 4].
@@ -126,7 +129,7 @@ def output_coords(
     upper: list[int],  # 3 or none
     transposed: bool,
 ) -> Tensor:
-    """Find the active output sites of a convolution, in lexicographic order.
+    """Find the active output sites of a convolution, in Z-order.
 
     `{o : o * stride + offset = q}` over active q and all taps, or, transposed,
     `{o * stride + offset}` over active o and all taps.

@@ -119,7 +119,7 @@ def deduplicate(coords: Tensor, features: Tensor, how: str) -> tuple[Tensor, Ten
         how: one of `DUPLICATES`.
 
     Returns:
-        Both as given where every site occurs once, else in lexicographic order.
+        Both as given where every site occurs once, else in Z-order.
     """
     unique, inverse, counts, first = unique_coords(coords)
     if unique.shape[0] == coords.shape[0]:

@@ -26,7 +26,7 @@ class SparseTensor:
     """Features at the active sites of a batch of scans.
 
     A value: nothing about it changes; `replace` gives a new one with other features. Rows keep the
-    caller's order. Sites that layers create come in lexicographic order (batch, x, y, z). Indices
+    caller's order. Sites that layers create come in Z-order (see `unique_coords`). Indices
     and rulebooks are kept in the topology that all tensors derived from one another share.
 
     Args:
@@ -37,7 +37,7 @@ class SparseTensor:
         batch_size: scans in the batch, empty ones included; None for the largest batch column + 1.
         stride: voxels of the finest lattice per voxel of this one.
         duplicates: what to do with sites that occur more than once: `"error"`, or keep one row of
-            `"sum"`, `"mean"` or `"first"`; the rows then come in lexicographic order.
+            `"sum"`, `"mean"` or `"first"`; the rows then come in Z-order.
 
     Raises:
         TypeError: a dtype is not accepted.

@@ -43,7 +43,7 @@ def add(a: SparseTensor, b: SparseTensor) -> SparseTensor:
         b: [M, C], of the same stride, spatial shape and batch size.
 
     Returns:
-        Rows of `a` where both have the same sites, else the union in lexicographic order.
+        Rows of `a` where both have the same sites, else the union in Z-order.
 
     Raises:
         ValueError: channels or lattices differ.

@@ -110,13 +110,21 @@ def sites_of(coords: Tensor) -> list[Site]:
     return [tuple(row) for row in coords.tolist()]
 
 
+def z_place(site: Site) -> tuple[int, int]:
+    """Return what sorts sites in Z-order: the item, then the bits of x, y, z interleaved."""
+    item, *xyz = site
+    # a bit more than int32 has, for sites to be refused
+    planes = ("".join(digits) for digits in zip(*(f"{v + 2**32:033b}" for v in xyz), strict=True))
+    return item, int("".join(planes), 2)
+
+
 def inside(site: Site, shape: Triple | None) -> bool:
     """Return whether a site lies in `[0, shape)`; everything does where there is no shape."""
     return shape is None or all(0 <= v < n for v, n in zip(site[1:], shape, strict=True))
 
 
 def conv_sites(sites: Iterable[Site], spec: Spec, shape: Triple | None = None) -> list[Site]:
-    """Return the sorted output sites of which some tap reads an active site.
+    """Return the output sites of which some tap reads an active site, in Z-order.
 
     Args:
         sites: active input sites.
@@ -135,16 +143,16 @@ def conv_sites(sites: Iterable[Site], spec: Spec, shape: Triple | None = None) -
                 site = (b, *(whole for whole, _ in parts))
                 if inside(site, bound):
                     found.add(site)
-    return sorted(found)
+    return sorted(found, key=z_place)
 
 
 def transposed_sites(
     sites: Iterable[Site], spec: Spec, shape: Triple | None = None, extra: Triple = (0, 0, 0)
 ) -> list[Site]:
-    """Return the sorted sites that a tap of an active site reaches; `extra` is output padding."""
+    """Return the sites in Z-order that a tap of an active site reaches; `extra` pads the output."""
     bound = None if shape is None else spec.transposed_shape(shape, extra)
     reached = {spec.reads(site, tap) for site in sites for tap in spec.taps}
-    return sorted(site for site in reached if inside(site, bound))
+    return sorted((site for site in reached if inside(site, bound)), key=z_place)
 
 
 def triples(

@@ -41,7 +41,7 @@ def voxelize(
             for coordinates so large that a voxel number would not fit int32.
 
     Returns:
-        The sparse tensor, sites in lexicographic order; and the voxel row of each point, int64
+        The sparse tensor, sites in Z-order; and the voxel row of each point, int64
         [N], -1 for points dropped because a coordinate is NaN or infinite.
 
     Raises:

@@ -67,9 +67,9 @@ def test_output_sites_are_where_a_positive_convolution_is_positive(case):
     ones = torch.ones(len(sites), 1)
     weight = torch.ones(1, 1, *spec.kernel)
     full = torch_conv(oracle.densify(sites, ones, SHAPE, 2), weight, None, spec, 1)
-    assert oracle.conv_sites(sites, spec, SHAPE) == [
-        tuple(s) for s in torch.nonzero(full[:, 0] > 0).tolist()
-    ]
+    found = oracle.conv_sites(sites, spec, SHAPE)
+    assert sorted(found) == [tuple(s) for s in torch.nonzero(full[:, 0] > 0).tolist()]
+    assert found == sorted(found, key=oracle.z_place)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -79,7 +79,21 @@ def test_unbounded_output_sites_are_those_of_a_box_searched_whole(case):
     active = set(sites)
     box = product(range(2), *(range(-7, 8) for _ in range(3)))
     brute = sorted(o for o in box if any(spec.reads(o, tap) in active for tap in spec.taps))
-    assert oracle.conv_sites(sites, spec) == brute
+    assert sorted(oracle.conv_sites(sites, spec)) == brute
+
+
+def test_z_order_walks_cube_by_cube():
+    def walk(low, size):
+        if size == 1:
+            return [(0, *low)]
+        half = size // 2
+        corners = product((0, half), repeat=3)
+        return [s for c in corners for s in walk(tuple(map(sum, zip(low, c, strict=True))), half)]
+
+    # the lattice begins at -2^31: zero is a corner of the largest cubes
+    ordered = [s for low in product((-8, 0), repeat=3) for s in walk(low, 8)]
+    ordered += [(1, *s[1:]) for s in ordered]
+    assert sorted(sorted(ordered), key=oracle.z_place) == ordered
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

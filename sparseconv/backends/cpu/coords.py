@@ -68,7 +68,7 @@ def lookup(
 def unique_coords(
     coords: Tensor,  # [N, 4] int32
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return unique [U, 4] in lexicographic order, inverse [N], counts [U] and first [U]."""
+    """Return unique [U, 4] in Z-order, inverse [N], counts [U] and first [U]."""
     coords = sites("coords", coords)
     made = _native.unique_coords(coords.data_ptr(), coords.shape[0])
     unique, inverse, counts, first = (torch.from_numpy(array) for array in made)
@@ -83,7 +83,7 @@ def output_coords(
     upper: list[int],  # 3 exclusive, or empty
     transposed: bool,
 ) -> Tensor:  # [U, 4] int32
-    """Return the active output sites in lexicographic order.
+    """Return the active output sites in Z-order.
 
     Raises:
         ValueError: a site does not fit int32.

@@ -33,13 +33,38 @@ def lookup(
     return torch.where(found < n, found, -1).to(torch.int32)
 
 
+def z_order(
+    coords: Tensor,  # [N, 4] int32
+) -> Tensor:
+    """Return the rows of sites in Z-order, int64 [N]; equal sites keep their order.
+
+    Z-order: by batch item, then by the bits of x, y, z interleaved from the highest plane down, x
+    before y before z in a plane, each coordinate shifted by 2^31.
+    """
+    shifted = coords[:, 1:].to(torch.int64) - INT32.min
+    order = torch.argsort(_interleaved(shifted & 0xFFFF), stable=True)
+    for key in (_interleaved(shifted >> 16), coords[:, 0]):
+        order = order[torch.argsort(key[order], stable=True)]
+    return order
+
+
+def _interleaved(
+    halves: Tensor,  # [N, 3] int64, below 2^16
+) -> Tensor:
+    key = torch.zeros_like(halves[:, 0])
+    for bit in range(16):
+        for axis in range(3):
+            key |= (halves[:, axis] >> bit & 1) << (3 * bit + 2 - axis)
+    return key
+
+
 def unique_coords(
     coords: Tensor,  # [N, 4] int32
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Deduplicate sites.
 
     Returns:
-        unique int32 [U, 4] in lexicographic order; inverse int64 [N]; counts int64 [U];
+        unique int32 [U, 4] in Z-order; inverse int64 [N]; counts int64 [U];
         first int64 [U], the lowest row of each.
     """
     n = coords.shape[0]
@@ -47,7 +72,9 @@ def unique_coords(
         none = torch.zeros(0, dtype=torch.int64, device=coords.device)
         return coords.clone(), none, none.clone(), none.clone()
     unique, inverse, counts = torch.unique(coords, dim=0, return_inverse=True, return_counts=True)
-    inverse = inverse.reshape(-1)
+    order = z_order(unique)
+    unique, counts = unique[order], counts[order]
+    inverse = torch.argsort(order)[inverse.reshape(-1)]
     first = torch.full((unique.shape[0],), n, dtype=torch.int64, device=coords.device)
     first.scatter_reduce_(0, inverse, torch.arange(n, device=coords.device), "amin")
     return unique, inverse, counts, first
@@ -61,7 +88,7 @@ def output_coords(
     upper: list[int],  # 3 exclusive, or empty
     transposed: bool,
 ) -> Tensor:
-    """Return the active output sites in lexicographic order, int32 [U, 4].
+    """Return the active output sites in Z-order, int32 [U, 4].
 
     Not transposed: `{o : o * stride + offset = q}` over active q and taps. Transposed:
     `{o * stride + offset}` over active o and taps. Only `lower <= site < upper` is kept.
@@ -96,4 +123,4 @@ def output_coords(
                 "move the scan nearer to the origin",
             )
         )
-    return torch.unique(sites.to(torch.int32), dim=0) if len(sites) else sites.to(torch.int32)
+    return unique_coords(sites.to(torch.int32))[0]
