@@ -39,7 +39,7 @@ struct Conv {
 
   static constexpr bool same_type = sizeof(S) == sizeof(T);
 
-  // Set `width` columns of the sums to the bias.
+  // Set `width` columns of the sums to the bias; columns beyond it are never read.
   void start(T* sums, std::int64_t rows, std::int64_t ld, std::int64_t first,
              std::int64_t width) const {
     std::fill_n(sums, width, T(0));
@@ -47,22 +47,23 @@ struct Conv {
     for (std::int64_t r = 1; r < rows; ++r) std::copy_n(sums, width, sums + r * ld);
   }
 
-  // Hand each task its sums: in place where y has their type and whole vectors, else aside.
+  // Hand each task its sums: in place where y has their type and whole vectors, else aside. They
+  // begin with the bias where `begun` is not set: then the task writes every row itself.
   template <class Fill>
   void tile_task(const Tiles& tiles, std::int64_t tile, std::int64_t first, std::int64_t width,
-                 std::int64_t wide, Fill&& fill) const {
+                 std::int64_t wide, bool begun, Fill&& fill) const {
     const std::int64_t row = tile * tiles.rows;
     const std::int64_t rows = std::min(tiles.rows, shape.num_out - row);
     S* to = y + row * shape.width + first;
     if constexpr (same_type) {
       if (wide == width) {
-        start(to, rows, shape.width, first, width);
+        if (!begun) start(to, rows, shape.width, first, width);
         fill(to, shape.width, row);
         return;
       }
     }
     Buffer<T> sums(rows * wide);
-    start(sums.data(), rows, wide, first, width);
+    if (!begun) start(sums.data(), rows, wide, first, width);
     fill(sums.data(), wide, row);
     for (std::int64_t r = 0; r < rows; ++r)
       loops.narrow(sums.data() + r * wide, to + r * shape.width, width);
@@ -76,7 +77,7 @@ struct Conv {
     const std::int64_t rows = rows_of_tile(shape.num_out, shape.width * sizeof(T), 1, threads);
     const Tiles tiles(pairs, ordered, shape.num_out, rows, threads);
     parallel_tasks(tiles.count, threads, [&](std::int64_t tile) {
-      tile_task(tiles, tile, 0, shape.width, shape.width,
+      tile_task(tiles, tile, 0, shape.width, shape.width, false,
                 [&](T* sums, std::int64_t ld, std::int64_t row) {
                   for (std::int64_t t = 0; t < pairs.taps; ++t) {
                     const std::int64_t begin = tiles.begin(tile, t);
@@ -86,6 +87,24 @@ struct Conv {
                   }
                 });
     });
+  }
+
+  // Whether a tap has one pair for every row of a tile, in order, as the centre of a submanifold
+  // layer has: such a tap goes first and writes its rows.
+  bool covers(const Tiles& tiles, std::int64_t tile, std::int64_t tap) const {
+    const std::int64_t row = tile * tiles.rows, begin = tiles.begin(tile, tap);
+    const std::int64_t rows = std::min(tiles.rows, shape.num_out - row);
+    if (tiles.end(tile, tap) - begin != rows) return false;
+    std::int64_t others = 0;
+    for (std::int64_t r = 0; r < rows; ++r) others += tiles.out[begin + r] != row + r;
+    return others == 0;
+  }
+
+  // Taps in order, or the centre before the others.
+  std::int64_t tap_at(std::int64_t i, bool centre_first) const {
+    const std::int64_t centre = pairs.taps / 2;
+    if (!centre_first || i > centre) return i;
+    return i == 0 ? centre : i - 1;
   }
 
   void general(bool ordered) const {
@@ -111,21 +130,31 @@ struct Conv {
     const std::int64_t rows =
         rows_of_tile(shape.num_out, widest * std::int64_t(sizeof(T)), kinds, threads);
     const Tiles tiles(pairs, ordered, shape.num_out, rows, threads);
+    Buffer<T> starts(kinds * widest);
+    std::fill_n(starts.data(), starts.size(), T(0));
+    for (std::int64_t kind = 0; kind < kinds; ++kind)
+      start(starts.data() + kind * widest, 1, widest, blocks[kind].first, blocks[kind].width);
     // neighbouring tasks share a block's weights
     parallel_tasks(tiles.count * kinds, threads, [&](std::int64_t task) {
-      const Columns& block = blocks[task / tiles.count];
-      const std::int64_t tile = task % tiles.count;
+      const std::int64_t kind = task / tiles.count, tile = task % tiles.count;
+      const Columns& block = blocks[kind];
+      const std::int64_t centre = pairs.taps / 2;
+      const bool begun = covers(tiles, tile, centre);
       tile_task(
-          tiles, tile, block.first, block.width, loops.padded(block.width),
+          tiles, tile, block.first, block.width, loops.padded(block.width), begun,
           [&](T* sums, std::int64_t ld, std::int64_t row) {
-            for (std::int64_t t = 0; t < pairs.taps; ++t) {
+            for (std::int64_t i = 0; i < pairs.taps; ++i) {
+              const std::int64_t t = tap_at(i, begun), soon = tap_at(i + 1, begun);
               const std::int64_t begin = tiles.begin(tile, t);
-              const std::int64_t next = t + 1 < pairs.taps ? tiles.begin(tile, t + 1) : begin;
-              const std::int64_t ahead = t + 1 < pairs.taps ? tiles.end(tile, t + 1) - next : 0;
+              const bool more = i + 1 < pairs.taps;
+              const std::int64_t next = more ? tiles.begin(tile, soon) : begin;
+              const std::int64_t ahead = more ? tiles.end(tile, soon) - next : 0;
               loops.gather_gemm(x + block.group * per_group, shape.channels, per_group,
                                 packed.data() + t * tap_size + block.packed, block.width,
                                 tiles.in + begin, tiles.out + begin, tiles.end(tile, t) - begin,
-                                row, sums, ld, nullptr, tiles.in + next, ahead);
+                                row, sums, ld,
+                                begun && i == 0 ? starts.data() + kind * widest : nullptr,
+                                tiles.in + next, ahead);
             }
           });
     });

@@ -26,8 +26,8 @@ void conv(int dtype, const ConvShape& shape, const void* x, const void* weight,
 // dW[t][c][d] = sum over pairs (i, o) of tap t of x[i][c] g[o][d], group by group.
 //
 // x [N, C], g [M, D] and dW [taps, C / G, D] are dense. One task owns a block of dW and walks the
-// pairs of its tap in order. Memory beyond the result: 64 KiB (128 KiB in double) of sums and
-// nearly as much of gathered rows, on the stack of each running task.
+// pairs of its taps tile by tile in order. Memory beyond the result: the sums of each running task
+// (its block of dW in sums' precision, at most 4 MiB), 130 KiB of its stack, and what Tiles takes.
 void conv_grad_weight(int dtype, const ConvShape& shape, const void* x, const void* g,
                       const Pairs& pairs, void* grad_weight, int threads);
 

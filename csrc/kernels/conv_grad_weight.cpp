@@ -1,4 +1,5 @@
-#include <numeric>
+#include <algorithm>
+#include <vector>
 
 #include "core/dtype.hpp"
 #include "kernels/conv.hpp"
@@ -6,9 +7,18 @@
 namespace sparseconv {
 namespace {
 
-// Part of the weight of one tap: channels [first_c, +channels) of a group times output columns.
+// pairs are walked tile by tile, all taps of a task in one, so that rows stay in the cache; a tile
+// of this many output rows still has enough pairs a tap to outweigh adding them to the sums
+constexpr std::int64_t tile_rows = 2048;
+// sums of one task
+constexpr std::int64_t sums_bytes = 4 * 1024 * 1024;
+// narrower blocks of channels leave too little to do for a gathered row
+constexpr std::int64_t least_channels = 16;
+
+// Part of the weight: taps [tap, last_tap), channels [first_c, +channels) of a group times output
+// columns [first_d, +width).
 struct Item {
-  std::int64_t tap, group, first_c, channels, first_d, width;
+  std::int64_t tap, last_tap, group, first_c, channels, first_d, width;
 };
 
 // Cut n in the fewest equal parts of at most `limit`.
@@ -41,49 +51,81 @@ struct GradWeight {
     });
   }
 
-  void general() const {
+  // Taps in runs of about equal numbers of pairs.
+  std::vector<std::int64_t> tap_runs(std::int64_t runs) const {
+    std::vector<std::int64_t> ends;
+    for (std::int64_t t = 0; t < pairs.taps; ++t) {
+      const std::int64_t share = pairs.count * (std::int64_t(ends.size()) + 1) / runs;
+      if (t + 1 == pairs.taps || pairs.segments[t + 1] >= share) ends.push_back(t + 1);
+    }
+    return ends;
+  }
+
+  // A block takes all taps where their sums fit the cache, so that a tile of rows is fetched once;
+  // cut until there are tasks for all threads. No cut changes an element.
+  std::vector<Item> items() const {
     const std::int64_t per_group = shape.channels / shape.groups;
     const std::int64_t group_width = shape.width / shape.groups;
-    const std::int64_t step_d = part_size(group_width, outer_limit);
+    const std::int64_t whole = pairs.taps * std::int64_t(sizeof(T));
     std::int64_t step_c = part_size(per_group, outer_limit);
-    // one tap may hold most pairs: cut channels finer, which changes no element
-    while (threads > 1 && step_c > 12 &&
-           pairs.taps * shape.groups * (per_group / step_c) * (group_width / step_d) < 8 * threads)
-      step_c = (step_c + 1) / 2;
-    std::vector<Item> items;
-    for (std::int64_t t = 0; t < pairs.taps; ++t)
+    std::int64_t step_d = part_size(group_width, outer_limit);
+    const auto blocks = [&] {
+      return shape.groups * ((per_group + step_c - 1) / step_c) *
+             ((group_width + step_d - 1) / step_d);
+    };
+    while (step_c * step_d * whole > sums_bytes && std::max(step_c, step_d) > least_channels)
+      (step_c >= step_d ? step_c : step_d) = (std::max(step_c, step_d) + 1) / 2;
+    while (threads > 1 && blocks() < threads && step_c > least_channels) step_c = (step_c + 1) / 2;
+    const std::int64_t least = threads > 1 ? 4 * threads : 1;
+    const bool equal = blocks() % threads == 0;
+    const std::vector<std::int64_t> runs =
+        tap_runs(equal || blocks() >= least ? 1 : (least + blocks() - 1) / blocks());
+    std::vector<Item> list;
+    std::int64_t tap = 0;
+    for (const std::int64_t last : runs) {
       for (std::int64_t group = 0; group < shape.groups; ++group)
         for (std::int64_t c = 0; c < per_group; c += step_c)
           for (std::int64_t d = 0; d < group_width; d += step_d)
-            items.push_back({t, group, c, std::min(step_c, per_group - c), group * group_width + d,
-                             std::min(step_d, group_width - d)});
-    // largest first, so that no thread is left with a large one at the end
-    std::stable_sort(items.begin(), items.end(), [&](const Item& a, const Item& b) {
-      return pairs.segments[a.tap + 1] - pairs.segments[a.tap] >
-             pairs.segments[b.tap + 1] - pairs.segments[b.tap];
-    });
-    parallel_tasks(std::int64_t(items.size()), threads, [&](std::int64_t i) {
-      const Item& item = items[i];
+            list.push_back({tap, last, group, c, std::min(step_c, per_group - c),
+                            group * group_width + d, std::min(step_d, group_width - d)});
+      tap = last;
+    }
+    return list;
+  }
+
+  void general(bool ordered) const {
+    const std::int64_t per_group = shape.channels / shape.groups;
+    const Tiles tiles(pairs, ordered, shape.num_out, tile_rows, threads);
+    const std::vector<Item> list = items();
+    parallel_tasks(std::int64_t(list.size()), threads, [&](std::int64_t i) {
+      const Item& item = list[i];
       const std::int64_t wide = loops.padded(item.width);
-      const std::int64_t begin = pairs.segments[item.tap];
-      alignas(64) T sums[outer_limit * outer_limit];
-      std::fill_n(sums, item.channels * wide, T(0));
-      loops.gather_outer(x + item.group * per_group + item.first_c, shape.channels, item.channels,
-                         g + item.first_d, shape.width, item.width, pairs.in + begin,
-                         pairs.out + begin, pairs.segments[item.tap + 1] - begin, sums);
-      for (std::int64_t c = 0; c < item.channels; ++c)
-        loops.narrow(sums + c * wide,
-                     to + (item.tap * per_group + item.first_c + c) * shape.width + item.first_d,
-                     item.width);
+      const std::int64_t size = item.channels * wide;
+      Buffer<T> sums((item.last_tap - item.tap) * size);
+      std::fill_n(sums.data(), sums.size(), T(0));
+      for (std::int64_t tile = 0; tile < tiles.count; ++tile)
+        for (std::int64_t t = item.tap; t < item.last_tap; ++t) {
+          const std::int64_t begin = tiles.begin(tile, t), n = tiles.end(tile, t) - begin;
+          loops.gather_outer(x + item.group * per_group + item.first_c, shape.channels,
+                             item.channels, g + item.first_d, shape.width, item.width,
+                             tiles.in + begin, tiles.out + begin, n,
+                             sums.data() + (t - item.tap) * size);
+        }
+      for (std::int64_t t = item.tap; t < item.last_tap; ++t)
+        for (std::int64_t c = 0; c < item.channels; ++c)
+          loops.narrow(sums.data() + (t - item.tap) * size + c * wide,
+                       to + (t * per_group + item.first_c + c) * shape.width + item.first_d,
+                       item.width);
     });
   }
 
   void run() const {
-    check_pairs(pairs, shape.num_in, shape.num_out, threads);
+    const bool ordered = check_pairs(pairs, shape.num_in, shape.num_out, threads);
+    if (shape.width == 0 || shape.channels == 0) return;
     if (shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups)
       depthwise();
     else
-      general();
+      general(ordered);
   }
 };
 

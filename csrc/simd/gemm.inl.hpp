@@ -3,20 +3,16 @@
 
 // pairs gathered at a time: a multiple of every block height below
 constexpr int gemm_chunk = 48;
-constexpr int outer_chunk = 48;
+constexpr int outer_chunk = 64;
 // channels gathered at a time, and the pitch of a gathered row: padded by a cache line or two so
 // that the rows of a block do not share one cache set
 constexpr int depth = 128;
 constexpr int pitch = depth + 16;
 constexpr int outer_pitch = int(outer_limit) + 16;
 
-// Copy part of a row, widened, where it can be read again and again.
-template <class S, class T>
-static inline void gather_row(const S* from, T* to, std::int64_t n) {
-  widen_row(from, to, n);
-}
+// Copy a row: short, so by vectors and never by a call.
 template <class T>
-static inline void gather_row(const T* from, T* to, std::int64_t n) {
+static inline void copy_row(const T* from, T* to, std::int64_t n) {
   constexpr std::int64_t v = lanes<T>;
   std::int64_t i = 0;
   for (; i + 4 * v <= n; i += 4 * v) {
@@ -37,16 +33,8 @@ static inline void gather_row(const T* from, T* to, std::int64_t n) {
   }
 }
 
-template <class S>
-static inline void fetch_rows(const S* x, std::int64_t ldx, const std::int32_t* rows, int count,
-                              std::int64_t bytes) {
-  for (int p = 0; p < count; ++p) {
-    const char* row = reinterpret_cast<const char*>(x + rows[p] * ldx);
-    for (std::int64_t b = 0; b < bytes; b += 64) PREFETCH(row + b);
-  }
-}
-
-// Rows that will be gathered next: touched while the present ones are multiplied.
+// Rows that will be read next: fetched little by little while the present ones are multiplied, for
+// a burst of misses would be waited for.
 template <class S>
 struct Ahead {
   const S* x;
@@ -55,7 +43,7 @@ struct Ahead {
   int count;
   std::int64_t bytes;
 
-  void touch(int begin, int end) const {
+  void fetch(int begin, int end) const {
     if (end > count) end = count;
     for (int p = begin; p < end; ++p) {
       const char* row = reinterpret_cast<const char*>(x + rows[p] * ldx);
@@ -155,12 +143,17 @@ static inline void last_block(int rest, const T* const* from, const T* w, std::i
   }
 }
 
-template <class T, int NV>
+template <int NV, class S, class T>
 static void panel_gemm(const T* const* from, const T* w, std::int64_t depth_now, int n,
-                       T* const* rows, std::int64_t column, const T* start) {
+                       T* const* rows, std::int64_t column, const T* start,
+                       const Ahead<S>& ahead) {
   constexpr int MR = block_rows<NV>;
   int p = 0;
-  for (; p + MR <= n; p += MR) block<T, NV, MR>(from + p, w, depth_now, rows + p, column, start);
+  for (; p + MR <= n; p += MR) {
+    ahead.fetch(p, p + MR);
+    block<T, NV, MR>(from + p, w, depth_now, rows + p, column, start);
+  }
+  ahead.fetch(p, ahead.count);
   last_block<T, NV, MR - 1>(n - p, from + p, w, depth_now, rows + p, column, start);
 }
 
@@ -181,9 +174,9 @@ static void gather_gemm(const S* x, std::int64_t ldx, std::int64_t channels, con
     for (int p = 0; p < now; ++p) rows[p] = y + (out[p0 + p] - first) * ldy;
     // rows of the next chunk are fetched while this one is multiplied
     const bool last = p0 + gemm_chunk >= n;
-    const std::int32_t* soon = last ? next : in + p0 + gemm_chunk;
     const std::int64_t left = last ? next_n : n - p0 - gemm_chunk;
-    fetch_rows(x, ldx, soon, int(left < gemm_chunk ? left : gemm_chunk), bytes);
+    Ahead<S> ahead = {x, ldx, last ? next : in + p0 + gemm_chunk,
+                      int(left < gemm_chunk ? left : gemm_chunk), bytes};
     for (std::int64_t k = 0; k < channels; k += depth) {
       const std::int64_t depth_now = channels - k < depth ? channels - k : depth;
       for (int p = 0; p < now; ++p) {
@@ -201,12 +194,13 @@ static void gather_gemm(const S* x, std::int64_t ldx, std::int64_t channels, con
       for (int panel = 0; panel < panel_count(vectors); ++panel) {
         const int size = panel_size(vectors, panel);
         const T* part = w + k * size * lanes<T>;
-        if (size == 1) panel_gemm<T, 1>(from, part, depth_now, now, rows, column, begin);
-        if (size == 2) panel_gemm<T, 2>(from, part, depth_now, now, rows, column, begin);
+        if (size == 1) panel_gemm<1>(from, part, depth_now, now, rows, column, begin, ahead);
+        if (size == 2) panel_gemm<2>(from, part, depth_now, now, rows, column, begin, ahead);
         if constexpr (panel_vectors > 2) {
-          if (size == 3) panel_gemm<T, 3>(from, part, depth_now, now, rows, column, begin);
-          if (size == 4) panel_gemm<T, 4>(from, part, depth_now, now, rows, column, begin);
+          if (size == 3) panel_gemm<3>(from, part, depth_now, now, rows, column, begin, ahead);
+          if (size == 4) panel_gemm<4>(from, part, depth_now, now, rows, column, begin, ahead);
         }
+        ahead.count = 0;
         w += channels * size * lanes<T>;
         column += size * std::int64_t(lanes<T>);
       }
@@ -216,17 +210,19 @@ static void gather_gemm(const S* x, std::int64_t ldx, std::int64_t channels, con
 
 // acc[m][0 : NV vectors] += sum over pairs of a[p][m] b[p][0 : NV vectors], for m < MR.
 template <class T, int NV, int MR>
-static inline void outer_block(const T* a, const T* b, int pairs, T* acc, std::int64_t ldacc) {
+static inline void outer_block(const T* const* a, const T* const* b, std::int64_t c, std::int64_t d,
+                               int pairs, T* acc, std::int64_t ldacc) {
   Vec<T> sum[MR][NV] = {};
   for (int p = 0; p < pairs; ++p) {
+    const T* left = a[p] + c;
+    const T* right = b[p] + d;
     Vec<T> wide[NV];
-    UNROLL for (int n = 0; n < NV; ++n) wide[n] = load(b + n * lanes<T>);
+    UNROLL for (int n = 0; n < NV; ++n) wide[n] = load(right + n * lanes<T>);
     UNROLL for (int m = 0; m < MR; ++m) {
-      UNROLL for (int n = 0; n < NV; ++n) multiply_add(sum[m][n], a[m], wide[n]);
+      UNROLL for (int n = 0; n < NV; ++n) multiply_add(sum[m][n], left[m], wide[n]);
     }
-    a += outer_pitch;
-    b += outer_pitch;
   }
+  acc += c * ldacc + d;
   UNROLL for (int m = 0; m < MR; ++m) {
     UNROLL for (int n = 0; n < NV; ++n) {
       Vec<T> old = load(acc + m * ldacc + n * lanes<T>);
@@ -237,61 +233,80 @@ static inline void outer_block(const T* a, const T* b, int pairs, T* acc, std::i
 }
 
 template <class T, int NV, int MR>
-static inline void last_outer(int rest, const T* a, const T* b, int pairs, T* acc,
-                              std::int64_t ldacc) {
+static inline void last_outer(int rest, const T* const* a, const T* const* b, std::int64_t c,
+                              std::int64_t d, int pairs, T* acc, std::int64_t ldacc) {
   if constexpr (MR > 0) {
     if (rest == MR)
-      outer_block<T, NV, MR>(a, b, pairs, acc, ldacc);
+      outer_block<T, NV, MR>(a, b, c, d, pairs, acc, ldacc);
     else
-      last_outer<T, NV, MR - 1>(rest, a, b, pairs, acc, ldacc);
+      last_outer<T, NV, MR - 1>(rest, a, b, c, d, pairs, acc, ldacc);
   }
 }
 
 template <int NV, class S, class T>
-static void panel_outer(const T* a, int channels, const T* b, int pairs, T* acc, std::int64_t ldacc,
-                        const Ahead<S>& ahead_a, const Ahead<S>& ahead_b) {
+static void panel_outer(const T* const* a, int channels, const T* const* b, std::int64_t d,
+                        int pairs, T* acc, std::int64_t ldacc, const Ahead<S>& ahead_x,
+                        const Ahead<S>& ahead_g) {
   constexpr int MR = block_rows<NV>;
   const int share = (outer_chunk * MR + channels - 1) / channels;
-  int c = 0, touched = 0;
-  for (; c + MR <= channels; c += MR, touched += share) {
-    ahead_a.touch(touched, touched + share);
-    ahead_b.touch(touched, touched + share);
-    outer_block<T, NV, MR>(a + c, b, pairs, acc + c * ldacc, ldacc);
+  int c = 0, fetched = 0;
+  for (; c + MR <= channels; c += MR, fetched += share) {
+    ahead_x.fetch(fetched, fetched + share);
+    ahead_g.fetch(fetched, fetched + share);
+    outer_block<T, NV, MR>(a, b, c, d, pairs, acc, ldacc);
   }
-  last_outer<T, NV, MR - 1>(channels - c, a + c, b, pairs, acc + c * ldacc, ldacc);
+  last_outer<T, NV, MR - 1>(channels - c, a, b, c, d, pairs, acc, ldacc);
 }
 
+// Rows are read in place where they have the sums' type and, for g, whole vectors.
 template <class S, class T>
 static void gather_outer(const S* x, std::int64_t ldx, std::int64_t channels, const S* g,
                          std::int64_t ldg, std::int64_t width, const std::int32_t* in,
                          const std::int32_t* out, std::int64_t n, T* acc) {
-  alignas(64) T a[outer_chunk * outer_pitch];
-  alignas(64) T b[outer_chunk * outer_pitch];
+  constexpr bool in_place = sizeof(S) == sizeof(T);
   const std::int64_t wide = padded<T>(width);
-  for (int p = 0; p < outer_chunk; ++p)
-    for (std::int64_t d = width; d < wide; ++d) b[p * outer_pitch + d] = 0;
+  const bool whole = in_place && wide == width;
+  alignas(64) T wide_a[in_place ? 1 : outer_chunk * outer_pitch];
+  alignas(64) T wide_b[outer_chunk * outer_pitch];
+  const T* a[outer_chunk];
+  const T* b[outer_chunk];
+  if (!whole)
+    for (int p = 0; p < outer_chunk; ++p)
+      for (std::int64_t d = width; d < wide; ++d) wide_b[p * outer_pitch + d] = 0;
   for (std::int64_t p0 = 0; p0 < n; p0 += outer_chunk) {
     const int now = int(n - p0 < outer_chunk ? n - p0 : outer_chunk);
     for (int p = 0; p < now; ++p) {
-      gather_row(x + in[p0 + p] * ldx, a + p * outer_pitch, channels);
-      gather_row(g + out[p0 + p] * ldg, b + p * outer_pitch, width);
+      const S* left = x + in[p0 + p] * ldx;
+      const S* right = g + out[p0 + p] * ldg;
+      if constexpr (in_place) {
+        a[p] = left;
+        b[p] = right;
+        if (!whole) {
+          b[p] = wide_b + p * outer_pitch;
+          copy_row(right, wide_b + p * outer_pitch, width);
+        }
+      } else {
+        a[p] = wide_a + p * outer_pitch;
+        b[p] = wide_b + p * outer_pitch;
+        widen_row(left, wide_a + p * outer_pitch, channels);
+        widen_row(right, wide_b + p * outer_pitch, width);
+      }
     }
     const std::int64_t left = n - p0 - outer_chunk;
     const int soon = int(left < 0 ? 0 : (left < outer_chunk ? left : outer_chunk));
-    Ahead<S> ahead_a = {x, ldx, in + p0 + outer_chunk, soon, channels * std::int64_t(sizeof(S))};
-    Ahead<S> ahead_b = {g, ldg, out + p0 + outer_chunk, soon, width * std::int64_t(sizeof(S))};
-    std::int64_t column = 0;
+    Ahead<S> ahead_x = {x, ldx, in + p0 + outer_chunk, soon, channels * std::int64_t(sizeof(S))};
+    Ahead<S> ahead_g = {g, ldg, out + p0 + outer_chunk, soon, width * std::int64_t(sizeof(S))};
+    std::int64_t d = 0;
     for (int panel = 0; panel < panel_count(wide / lanes<T>); ++panel) {
       const int size = panel_size(wide / lanes<T>, panel);
-      const T* from = b + column;
-      T* to = acc + column;
-      if (size == 1) panel_outer<1>(a, int(channels), from, now, to, wide, ahead_a, ahead_b);
-      if (size == 2) panel_outer<2>(a, int(channels), from, now, to, wide, ahead_a, ahead_b);
+      if (size == 1) panel_outer<1>(a, int(channels), b, d, now, acc, wide, ahead_x, ahead_g);
+      if (size == 2) panel_outer<2>(a, int(channels), b, d, now, acc, wide, ahead_x, ahead_g);
       if constexpr (panel_vectors > 2) {
-        if (size == 3) panel_outer<3>(a, int(channels), from, now, to, wide, ahead_a, ahead_b);
-        if (size == 4) panel_outer<4>(a, int(channels), from, now, to, wide, ahead_a, ahead_b);
+        if (size == 3) panel_outer<3>(a, int(channels), b, d, now, acc, wide, ahead_x, ahead_g);
+        if (size == 4) panel_outer<4>(a, int(channels), b, d, now, acc, wide, ahead_x, ahead_g);
       }
-      column += size * std::int64_t(lanes<T>);
+      ahead_x.count = ahead_g.count = 0;
+      d += size * std::int64_t(lanes<T>);
     }
   }
 }
