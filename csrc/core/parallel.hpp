@@ -7,16 +7,31 @@
 
 #ifdef _OPENMP
 #include <omp.h>
+#ifndef _WIN32
+#include <pthread.h>
+#endif
 #endif
 
 namespace sparseconv {
 
-// Run run(task) for task in [0, tasks), handed out one by one in order. With one thread no parallel
-// region is entered, which keeps forked workers safe. The first exception is thrown again.
+#ifdef _OPENMP
+#ifdef _WIN32
+constexpr bool forked = false;
+#else
+// Whether this process was forked off one that had the library loaded. The threads of an OpenMP
+// runtime do not follow a fork, and some runtimes wait for them for ever.
+inline bool forked = false;
+inline const int watching_forks = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+#endif
+#endif
+
+// Run run(task) for task in [0, tasks), handed out one by one in order. With one thread, and in a
+// forked process whatever their number, no parallel region is entered. The first exception is
+// thrown again.
 template <class Run>
 void parallel_tasks(std::int64_t tasks, int threads, Run&& run) {
 #ifdef _OPENMP
-  if (threads > 1 && tasks > 1) {
+  if (threads > 1 && tasks > 1 && !forked) {
     std::exception_ptr fault;
     std::mutex guard;
     const int team = int(std::min<std::int64_t>(tasks, threads));

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from sparseconv.tensor.admission import (
     deduplicate,
 )
 from sparseconv.tensor.rulebook import Rulebook
+from sparseconv.tensor.shared import share, tensors_of
 from sparseconv.tensor.topology import ROOT, Level, Topology
 
 
@@ -217,10 +219,7 @@ class SparseTensor:
         if features.device == self.coords.device:
             return SparseTensor.at(self.topology, self.level, features)
         target, non_blocking = features.device, kwargs.get("non_blocking", False)
-        moved = self.topology.apply(lambda tensor: tensor.to(target, non_blocking=non_blocking))
-        # a table belongs to the backend of its device
-        moved.tables.clear()
-        return SparseTensor.at(moved, self.level, features)
+        return self._changed(features, lambda tensor: tensor.to(target, non_blocking=non_blocking))
 
     def cpu(self) -> SparseTensor:
         """Return the tensor on the CPU."""
@@ -229,6 +228,45 @@ class SparseTensor:
     def cuda(self, device: int | str | torch.device = "cuda") -> SparseTensor:
         """Return the tensor on a GPU."""
         return self.to(device)
+
+    def pin_memory(self) -> SparseTensor:
+        """Return the tensor in page-locked memory, from which `to` can copy without waiting.
+
+        Levels and rulebooks come along. `DataLoader(pin_memory=True)` calls this.
+
+        Raises:
+            RuntimeError: torch has no accelerator here.
+        """
+        return self._changed(self.features.pin_memory(), Tensor.pin_memory)
+
+    def is_pinned(self) -> bool:
+        """Return whether features, levels and rulebooks are in page-locked memory."""
+        return self.features.is_pinned() and all(t.is_pinned() for t in tensors_of(self.topology))
+
+    def share_memory_(self) -> SparseTensor:
+        """Move features, levels and rulebooks to shared memory, so that processes send no copies.
+
+        Returns:
+            The tensor itself; on a GPU, where memory can be shared as it is, nothing is done.
+        """
+        self.features.share_memory_()
+        share(self.topology)
+        return self
+
+    def is_shared(self) -> bool:
+        """Return whether features, levels and rulebooks are in shared memory."""
+        return self.features.is_shared() and all(t.is_shared() for t in tensors_of(self.topology))
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keep GPU memory from being used again before `stream` is done with it."""
+        self.features.record_stream(stream)
+        for tensor in tensors_of(self.topology):
+            tensor.record_stream(stream)
+
+    def _changed(self, features: Tensor, change: Callable[[Tensor], Tensor]) -> SparseTensor:
+        # a copy of a topology has no tables, which belong to the backend that built them
+        moved = copy(self.topology).apply(change)
+        return SparseTensor.at(moved, self.level, features)
 
     def detach(self) -> SparseTensor:
         """Return the tensor without its gradient history."""
