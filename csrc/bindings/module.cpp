@@ -20,4 +20,5 @@ NB_MODULE(_native, m) {
       "Whether the kernels can use more than one thread.");
   bind_coords(m);
   bind_features(m);
+  bind_roofline(m);
 }

@@ -5,6 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#if defined(__AVX512BF16__) && defined(__GNUC__)
+#include <immintrin.h>
+#endif
 
 #include "simd/macros.hpp"
 #include "simd/table.hpp"
@@ -27,6 +30,8 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 #include "simd/gemm.inl.hpp"
 
 #include "simd/rows.inl.hpp"
+
+#include "simd/roofline.inl.hpp"
 
 template <class S, class T>
 static Loops<S, T> loops() {
@@ -51,6 +56,9 @@ void fill(Table& table) {
   table.f64 = loops<double, double>();
   table.bf16 = loops<Bf16, float>();
   table.f16 = loops<F16, float>();
+  table.f32_rate = rate<float>();
+  table.f64_rate = rate<double>();
+  table.bf16_rate = bf16_rate();
 }
 
 }  // namespace ISA
