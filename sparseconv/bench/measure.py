@@ -14,10 +14,12 @@ from torch import Tensor
 from sparseconv.bench.ours import JOBS
 from sparseconv.bench.peers import Peer
 from sparseconv.bench.problem import Job, Problem
+from sparseconv.bench.yardsticks import BYTES, FLOPS
 
 OURS = "sparseconv"
 LEAST_ROUNDS = 3
 SHORTEST = 0.005
+LONGEST_SETTLING = 0.2
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,18 @@ class Row:
         channels: C, or None where the case has no such width.
         voxels: rows N.
         flops: of the pairs, 0 where there are none.
+        bytes: that must be read or written once, 0 where they are not counted.
+        threads: of ours.
+        clock: `"wall"` or `"cpu"`.
         rounds: how often each contender was timed.
         seconds: each contender's time, by name.
         ratios: each peer's time over ours, round by round.
         errors: why a peer was not timed, by name.
         busy: processor time over wall time of ours, median: the threads that really worked, less
             where other programs held the processor.
+        floor: seconds that the counted operations and bytes take at the rates of the yardsticks in
+            this row; None where they were not timed.
+        values: figures that are not times, by name.
     """
 
     scene: str
@@ -62,11 +70,16 @@ class Row:
     channels: int | None
     voxels: int
     flops: int
+    bytes: int = 0
+    threads: int = 1
+    clock: str = "wall"
     rounds: int = 0
     seconds: dict[str, Quartiles] = field(default_factory=dict)
     ratios: dict[str, Quartiles] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     busy: float = 0.0
+    floor: float | None = None
+    values: dict[str, float] = field(default_factory=dict)
 
 
 def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> tuple[str, float]:
@@ -96,13 +109,14 @@ def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> tuple[str,
 
 
 def _timed(job: Job, times: int, threads: int) -> tuple[float, float]:
-    """Return seconds a call, wall and processor."""
+    """Return seconds for the work of the row, wall and processor."""
     torch.set_num_threads(threads)
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(times):
         job.run()
     cpu_end, wall_end = time.process_time(), time.perf_counter()
-    return (wall_end - wall) / times, (cpu_end - cpu) / times
+    work = times * job.part
+    return (wall_end - wall) / work, (cpu_end - cpu) / work
 
 
 def _contenders(
@@ -120,6 +134,8 @@ def _contenders(
         torch.set_num_threads(allowed[peer.name])
         try:
             job = peer.jobs[kind](problem)
+            if job is None:
+                continue
             found = job.read(job.run())
         except Exception as error:
             row.errors[peer.name] = f"failed: {type(error).__name__}: {error}"
@@ -161,11 +177,12 @@ def measure(
     Returns:
         `row`.
     """
+    row.threads, row.clock = threads, clock
     jobs, allowed = _contenders(row, problem, kind, peers, threads, tolerance)
-    times = {}
+    first, times = {}, {}
     for name, job in jobs.items():
-        once, _ = _timed(job, 1, allowed[name])
-        times[name] = max(1, math.ceil(SHORTEST / max(once, 1e-7)))
+        first[name] = _timed(job, 1, allowed[name])[0] * job.part
+        times[name] = max(1, math.ceil(SHORTEST / max(first[name], 1e-7)))
     taken: dict[str, list[float]] = {name: [] for name in jobs}
     busy: list[float] = []
     begin = time.perf_counter()
@@ -181,6 +198,9 @@ def measure(
                 taken[name].append(worked if clock == "cpu" else took)
                 if name == OURS:
                     busy.append(worked / took)
+                elif name == BYTES and first[OURS] < LONGEST_SETTLING:
+                    # the copy has emptied the caches: fill them as any other neighbour leaves them
+                    jobs[OURS].run()
             row.rounds += 1
     finally:
         if collecting:
@@ -191,4 +211,9 @@ def measure(
         if name != OURS:
             pairs = zip(values, taken[OURS], strict=True)
             row.ratios[name] = Quartiles.of([theirs / ours for theirs, ours in pairs])
+    if row.flops and FLOPS in row.seconds and BYTES in row.seconds:
+        flops_rate = problem.flops / row.seconds[FLOPS].median
+        row.floor = problem.floor(flops_rate, problem.bytes / row.seconds[BYTES].median)
+    elif BYTES in row.seconds:
+        row.floor = row.seconds[BYTES].median
     return row

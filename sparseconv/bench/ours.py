@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from sparseconv.bench.problem import Job, Problem, by_site, ordered_pairs, tap_major
+from sparseconv.bench.problem import (
+    Job,
+    Problem,
+    by_site,
+    ordered_pairs,
+    pairs_by_site,
+    tap_major,
+)
 from sparseconv.geometry import Geometry
 from sparseconv.nn.conv.submanifold import SubMConv3d
 from sparseconv.tensor.rulebook import Rulebook
@@ -16,6 +23,8 @@ from sparseconv.tensor.topology import ROOT, Level, Topology
 from sparseconv.transforms.voxelize import voxelize
 
 CUBE = Geometry.submanifold(3)
+HALF = Geometry.make(2, 2)
+LEVELS = 5
 
 
 def sites_only(coords: Tensor) -> Topology:
@@ -35,19 +44,84 @@ def _rulebook_job(problem: Problem) -> Job:
     return Job(lambda: build_rulebook(problem.coords), read)
 
 
-def _conv_job(problem: Problem) -> Job:
-    x = SparseTensor(problem.coords, problem.features, batch_size=1)
+def unet_books(topology: Topology) -> Iterator[tuple[str, str, Rulebook]]:
+    """Ask a topology for what a U-Net asks for, level by level, with the levels' names."""
+    here = ROOT
+    for level in range(LEVELS):
+        yield here, here, topology.rulebook(here, here, CUBE)
+        if level < LEVELS - 1:
+            below = topology.down(here, HALF)
+            yield here, below, topology.rulebook(here, below, HALF)
+            here = below
+
+
+def _unet_rulebooks_job(problem: Problem) -> Job:
+    def run() -> Topology:
+        topology = sites_only(problem.coords)
+        for _ in unet_books(topology):
+            pass
+        return topology
+
+    def read(topology: Topology) -> dict[str, Tensor]:
+        found = {}
+        for number, (source, target, book) in enumerate(unet_books(topology)):
+            found[f"pairs {number}"] = pairs_by_site(
+                topology.levels[source].coords,
+                topology.levels[target].coords,
+                book.in_rows,
+                book.out_rows,
+                book.tap_of_pair,
+            )
+        return found
+
+    return Job(run, read)
+
+
+def _sites(problem: Problem, features: Tensor) -> SparseTensor:
+    return SparseTensor.at(sites_only(problem.coords), ROOT, features)
+
+
+def _layer_job(problem: Problem) -> Job:
+    x = _sites(problem, problem.features)
 
     @torch.no_grad()
     def run() -> Tensor:
         return problem.layer(x).features
 
-    return Job(run, lambda y: {"features": y})
+    return Job(run, lambda y: by_site(problem.coords, y))
+
+
+def _pool_job(problem: Problem) -> Job:
+    x = _sites(problem, problem.features)
+
+    @torch.no_grad()
+    def run() -> SparseTensor:
+        return problem.layer(x)
+
+    return Job(run, lambda y: by_site(y.coords, y.features))
+
+
+def _gradient_alone(of_weight: bool) -> Callable[[Problem], Job]:
+    def make(problem: Problem) -> Job:
+        features = problem.features.clone().requires_grad_(not of_weight)
+        weight = problem.layer.weight.requires_grad_(of_weight)
+        y = problem.layer(_sites(problem, features)).features
+        wanted = weight if of_weight else features
+
+        def run() -> Tensor:
+            return torch.autograd.grad(y, wanted, problem.grad, retain_graph=True)[0]
+
+        def read(gradient: Tensor) -> dict[str, Tensor]:
+            return {"gradient": tap_major(gradient) if of_weight else gradient.float()}
+
+        return Job(run, read)
+
+    return make
 
 
 def _gradient_job(problem: Problem) -> Job:
     features = problem.features.clone().requires_grad_()
-    x = SparseTensor(problem.coords, features, batch_size=1)
+    x = _sites(problem, features)
     weight = problem.layer.weight
 
     def run() -> tuple[Tensor, ...]:
@@ -56,7 +130,11 @@ def _gradient_job(problem: Problem) -> Job:
 
     def read(results: tuple[Tensor, ...]) -> dict[str, Tensor]:
         y, to_features, to_weight = results
-        return {"features": y.detach(), "dx": to_features, "dw": tap_major(to_weight)}
+        return {
+            "features": y.detach().float(),
+            "dx": to_features.float(),
+            "dw": tap_major(to_weight),
+        }
 
     return Job(run, read)
 
@@ -64,8 +142,7 @@ def _gradient_job(problem: Problem) -> Job:
 def _down_job(problem: Problem) -> Job:
     @torch.no_grad()
     def run() -> SparseTensor:
-        root = SparseTensor.at(sites_only(problem.coords), ROOT, problem.features)
-        return problem.layer(root)
+        return problem.layer(_sites(problem, problem.features))
 
     return Job(run, lambda y: by_site(y.coords, y.features))
 
@@ -113,8 +190,12 @@ def _points_job(problem: Problem) -> Job:
 
 JOBS: dict[str, Callable[[Problem], Job]] = {
     "rulebook": _rulebook_job,
-    "conv": _conv_job,
+    "unet-rulebooks": _unet_rulebooks_job,
+    "conv": _layer_job,
     "gradient": _gradient_job,
+    "input-gradient": _gradient_alone(of_weight=False),
+    "weight-gradient": _gradient_alone(of_weight=True),
+    "pool": _pool_job,
     "down": _down_job,
     "unet": _unet_job,
     "training": _training_job,

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from sparseconv._errors import complain
 from sparseconv._optional import require
-from sparseconv.bench import spconv_peer
+from sparseconv.bench import spconv_peer, yardsticks
 from sparseconv.bench.ours import JOBS
 from sparseconv.bench.problem import Job, Problem, by_site
 from sparseconv.ops._registry import use_backend
 
-JobMaker = Callable[[Problem], Job]
-CHUNK = 32_768
+JobMaker = Callable[[Problem], Job | None]
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,14 @@ class Peer:
     Attributes:
         name: as chosen on the command line and shown in the table.
         note: what it is, for the lines under the table.
-        jobs: how it does a case, by kind; kinds that are not there are left out.
+        jobs: how it does a case, by kind; kinds that are not there are left out, and rows for
+            which the maker returns None.
         package: module it needs, None for none beyond this library's own.
         distributions: names under which that package may have been installed.
         pip: the line that installs it.
         threads: most threads it gives right results with, None for any number.
         compares: whether its result must equal ours; not so for a yardstick.
+        heading: of its column; its name and × if none.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Peer:
     pip: str | None = None
     threads: int | None = None
     compares: bool = True
+    heading: str = ""
 
     @property
     def here(self) -> bool:
@@ -77,24 +79,6 @@ def _on_reference(kind: str) -> JobMaker:
         return Job(run, job.read)
 
     return make
-
-
-def _products(problem: Problem) -> Job:
-    """Dense products of the same floating-point operations: no gather, no scatter, no index."""
-    calls: list[tuple[Tensor, Tensor, Tensor]] = []
-    for rows, channels, width in problem.products:
-        left, right = torch.randn(min(rows, CHUNK), channels), torch.randn(channels, width)
-        out = torch.empty(len(left), width)
-        parts = [CHUNK] * (rows // CHUNK) + [rows % CHUNK]
-        for size in parts * problem.passes:
-            calls.append((left[:size], right, out[:size]))
-
-    @torch.no_grad()
-    def run() -> None:
-        for left, right, out in calls:
-            torch.mm(left, right, out=out)
-
-    return Job(run, lambda _: {})
 
 
 def _unique(problem: Problem) -> Job:
@@ -140,6 +124,8 @@ def _downsample(problem: Problem) -> Job:
     return Job(run, read)
 
 
+KINDS = tuple(JOBS)
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -169,8 +155,28 @@ PEERS = {
         Peer(
             "mm",
             "torch.mm of the same floating-point operations: a yardstick, not a contender",
-            {kind: _products for kind in ("conv", "gradient", "down", "unet", "training")},
+            dict.fromkeys(KINDS, yardsticks.products),
             compares=False,
+        ),
+        Peer(
+            yardsticks.FLOPS,
+            "as many multiply-adds that never leave the registers; their share of our time is the "
+            "share of the processor's peak that we reach",
+            dict.fromkeys(KINDS, yardsticks.multiply_adds),
+            package="sparseconv._native",
+            pip="the compiled module: install where a C++ compiler is",
+            compares=False,
+            heading="of FMA peak",
+        ),
+        Peer(
+            yardsticks.BYTES,
+            "copying as many bytes in memory as the row must read and write once (features, "
+            "weights, pairs, sites); its share of our time",
+            dict.fromkeys(KINDS, yardsticks.copy),
+            package="sparseconv._native",
+            pip="the compiled module: install where a C++ compiler is",
+            compares=False,
+            heading="of copy",
         ),
     )
 }

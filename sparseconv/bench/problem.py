@@ -4,13 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sparseconv.bench.scenes import Scene
 
-Product = tuple[int, int, int]
+PAIR_BYTES = 8
+
+
+class Product(NamedTuple):
+    """One matrix product a net cannot avoid, and the bytes that go with it.
+
+    Attributes:
+        rows: pairs of rows, P.
+        channels: C.
+        width: D.
+        bytes: of inputs, outputs, weights and pairs, each once.
+    """
+
+    rows: int
+    channels: int
+    width: int
+    bytes: int = 0
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations, `2 P C D`."""
+        return 2 * self.rows * self.channels * self.width
+
+    @classmethod
+    def of_layer(
+        cls, pairs: int, num_in: int, num_out: int, weight: Tensor, channels: int, width: int
+    ) -> Product:
+        """Return that of a convolution; features have the dtype of its weight."""
+        numbers = num_in * channels + num_out * width + weight.numel()
+        return cls(pairs, channels, width, numbers * weight.element_size() + pairs * PAIR_BYTES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +50,12 @@ class Job:
     Attributes:
         run: what is timed.
         read: brings what `run` returned into the form in which all ways are compared.
+        part: work of one run over the work of the row; its times are divided by it.
     """
 
     run: Callable[[], object]
     read: Callable[[object], dict[str, Tensor]]
+    part: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +70,10 @@ class Problem:
         grad: float32 [N, D], what the backward pass begins with.
         labels: int64 [N], what the U-Net is trained on.
         values: float32 [N points, 4], what is voxelised.
-        products: sizes (rows, C, D) of the matrix products that the forward pass cannot avoid.
-        passes: forward pass 1, with both gradients 3.
+        products: matrix products that the forward pass cannot avoid.
+        passes: forward pass or one gradient 1, forward with both gradients 3.
+        moved: bytes read and written where there are no products.
+        dtype: of the products' factors.
     """
 
     scene: Scene
@@ -51,11 +85,30 @@ class Problem:
     values: Tensor | None = None
     products: tuple[Product, ...] = ()
     passes: int = 1
+    moved: int = 0
+    dtype: torch.dtype = torch.float32
 
     @property
     def flops(self) -> int:
         """Floating-point operations of the pairs: `2 P C D` a layer and pass."""
-        return self.passes * sum(2 * p * c * d for p, c, d in self.products)
+        return self.passes * sum(product.flops for product in self.products)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that must be read or written once: features, weights, pairs, sites."""
+        return self.moved + self.passes * sum(product.bytes for product in self.products)
+
+    def floor(self, flops_rate: float, bytes_rate: float) -> float:
+        """Return the seconds that counted operations and bytes take at these rates.
+
+        Each layer takes the longer of the two; layers follow one another.
+
+        Args:
+            flops_rate: operations a second.
+            bytes_rate: bytes a second.
+        """
+        layers = sum(max(p.flops / flops_rate, p.bytes / bytes_rate) for p in self.products)
+        return self.moved / bytes_rate + self.passes * layers
 
 
 def ordered_pairs(in_rows: Tensor, out_rows: Tensor, tap: Tensor) -> Tensor:
@@ -65,16 +118,44 @@ def ordered_pairs(in_rows: Tensor, out_rows: Tensor, tap: Tensor) -> Tensor:
     return code.sort().values
 
 
-def by_site(coords: Tensor, features: Tensor) -> dict[str, Tensor]:
-    """Return sites in lexicographic order with their features."""
+def site_order(coords: Tensor) -> Tensor:
+    """Return the rows of sites in lexicographic order, int64 [N]."""
     low = coords.long().amin(0)
     code = torch.zeros(len(coords), dtype=torch.int64)
     for column, span in zip((coords - low).long().T, (coords.amax(0) - low + 1), strict=True):
         code = code * span + column
-    order = code.argsort()
-    return {"coords": coords[order].long(), "features": features[order].detach()}
+    return code.argsort()
+
+
+def by_site(coords: Tensor, features: Tensor) -> dict[str, Tensor]:
+    """Return sites in lexicographic order with their features, in float32 at least."""
+    order = site_order(coords)
+    rows = features[order].detach()
+    wide = rows if rows.dtype == torch.float64 else rows.float()
+    return {"coords": coords[order].long(), "features": wide}
+
+
+def pairs_by_site(
+    source: Tensor, target: Tensor, in_rows: Tensor, out_rows: Tensor, tap: Tensor
+) -> Tensor:
+    """Return the pairs of a rulebook by the ranks of their sites: no row order matters.
+
+    Args:
+        source: [N, 4] sites of input rows.
+        target: [M, 4] sites of output rows.
+        in_rows: [P].
+        out_rows: [P].
+        tap: [P].
+    """
+    ranks = []
+    for coords, rows in ((source, in_rows), (target, out_rows)):
+        order = site_order(coords)
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order))
+        ranks.append(rank[rows.long()])
+    return ordered_pairs(*ranks, tap)
 
 
 def tap_major(weight: Tensor) -> Tensor:
     """Bring a weight or its gradient from [D, C, kx, ky, kz] to [kx, ky, kz, C, D]."""
-    return weight.detach().permute(2, 3, 4, 1, 0)
+    return weight.detach().float().permute(2, 3, 4, 1, 0)

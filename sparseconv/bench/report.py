@@ -10,6 +10,8 @@ from sparseconv._optional import require
 from sparseconv.bench.measure import OURS, Quartiles, Row
 from sparseconv.bench.peers import Peer
 
+INDEX = ("rulebook", "unet-rulebooks")
+
 
 def duration(seconds: float) -> str:
     """Return seconds with three digits in a unit that fits."""
@@ -27,7 +29,12 @@ def ratio(value: Quartiles) -> str:
 
 
 def _speed(row: Row) -> str:
-    return f"{row.flops / row.seconds[OURS].median / 1e9:.0f}" if row.flops else ""
+    seconds = row.seconds[OURS].median
+    if row.flops:
+        return f"{row.flops / seconds / 1e9:.0f} GFLOP/s"
+    if row.case.startswith(INDEX):
+        return f"{seconds / row.voxels * 1e9:.3g} ns/voxel"
+    return f"{row.bytes / seconds / 1e9:.3g} GB/s" if row.bytes else ""
 
 
 def _beside(row: Row, name: str) -> str:
@@ -46,10 +53,10 @@ def table(rows: Sequence[Row], peers: Sequence[Peer]) -> Any:
     made.add_column("what")
     made.add_column("C", justify="right")
     made.add_column(OURS, justify="right")
-    made.add_column("GFLOP/s", justify="right")
+    made.add_column("rate", justify="right")
     beside = [peer for peer in peers if any(_beside(row, peer.name) for row in rows)]
     for peer in beside:
-        made.add_column(f"{peer.name} ×", justify="right")
+        made.add_column(peer.heading or f"{peer.name} ×", justify="right")
     for row in rows:
         made.add_row(
             row.scene,

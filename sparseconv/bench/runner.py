@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 
 from sparseconv._errors import complain
-from sparseconv.bench.cases import CASES, Case
+from sparseconv.bench.case import Case
+from sparseconv.bench.cases import CASES
 from sparseconv.bench.machine import describe_machine
 from sparseconv.bench.measure import Row, measure
+from sparseconv.bench.net_cases import NETS, make_net
 from sparseconv.bench.peers import PEERS, Peer, choose
 from sparseconv.bench.report import as_json, show
 from sparseconv.bench.scenes import MADE, REAL, Scene, load_scan, load_scene, usual_scenes
@@ -37,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     add("--cases", metavar="NAMES", help=f"of {', '.join(CASES)}; all if none")
     add("--channels", default=CHANNELS, metavar="LIST", help=f"widths of a layer ({CHANNELS})")
     add("--peers", default="all", metavar="NAMES", help=f"all, none, or of {', '.join(PEERS)}")
-    add("--full", action="store_true", help="the large MinkUNet instead of the small one")
+    nets = f"{', '.join(NETS)}, or widths of stem, down and up (small)"
+    add("--net", default="small", metavar="NAME", help=f"the U-Net: {nets}")
+    add("--full", dest="net", action="store_const", const="full", help="the same as --net full")
     add("--threads", type=int, default=1, metavar="N", help="threads of ours (1)")
     add("--repeat", type=int, default=15, metavar="N", help="rounds of a row (15)")
     add("--seconds", type=float, default=10.0, help="stop a row after this long (10)")
@@ -57,7 +61,7 @@ def _names(text: str | None, usual: list[str]) -> list[str]:
 
 
 def _cases(text: str | None) -> list[Case]:
-    names = _names(text, list(CASES))
+    names = _names(text, [name for name, case in CASES.items() if case.usual])
     for name in names:
         if name not in CASES:
             raise ValueError(complain("--cases", f"names among {', '.join(CASES)}", name))
@@ -90,7 +94,7 @@ def _rows(args: argparse.Namespace, peers: list[Peer]) -> Iterator[Row]:
                 if not args.quiet:
                     suffix = f", C = {width}" if case.swept else ""
                     print(f"{scene.name}: {case.title}{suffix}", file=sys.stderr, flush=True)
-                problem = case.prepare(scene, width, args.full)
+                problem = case.prepare(scene, width, args.net)
                 yield measure(
                     Row(
                         scene.name,
@@ -99,6 +103,7 @@ def _rows(args: argparse.Namespace, peers: list[Peer]) -> Iterator[Row]:
                         width if case.swept else None,
                         len(scene.coords),
                         problem.flops,
+                        problem.bytes,
                     ),
                     problem,
                     case.kind,
@@ -148,6 +153,7 @@ def main(argv: list[str]) -> int:
                 complain("--voxel", "metres beside --scan", "none", "add --voxel 0.05")
             )
         _positive("--voxel", args.voxel)
+    make_net(args.net)
     peers = choose(args.peers)
     rows: list[Row] = []
     stopped = False

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sparseconv.bench.problem import Job, Problem, by_site, ordered_pairs
+from sparseconv.bench.ours import LEVELS
+from sparseconv.bench.problem import Job, Problem, by_site, ordered_pairs, pairs_by_site
 from sparseconv.models.blocks import ResidualBlock
 from sparseconv.models.mink_unet import MinkUNet
 from sparseconv.nn.conv._base import Convolution
@@ -157,39 +158,72 @@ class SpconvUNet(nn.Module):
         return self.classify(x.features)
 
 
-def _rulebook_job(problem: Problem) -> Job:
-    spconv = load()
+Found = tuple[Tensor, Tensor, Tensor]
+
+
+def _find_pairs(coords: Tensor, extent: list[int], size: int, stride: int, subm: bool) -> Found:
+    """Return output sites, [2, K, N] pairs and their counts."""
     from spconv.pytorch import ops
 
-    ones, zeros = [1, 1, 1], [0, 0, 0]
+    one, zero = [1, 1, 1], [0, 0, 0]
+    return ops.get_indice_pairs(
+        coords,
+        1,
+        extent,
+        load().ConvAlgo.Native,
+        [size] * 3,
+        [stride] * 3,
+        zero,
+        one,
+        zero,
+        subm=subm,
+    )
 
-    def run() -> tuple[Tensor, Tensor, Tensor]:
-        return ops.get_indice_pairs(
-            problem.coords,
-            1,
-            problem.scene.extent,
-            spconv.ConvAlgo.Native,
-            [3, 3, 3],
-            ones,
-            zeros,
-            ones,
-            zeros,
-            subm=True,
-        )
 
-    def read(found: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        _, (in_rows, out_rows), counts = found
-        taps, half = len(counts), len(counts) // 2
-        rows = torch.arange(len(problem.coords))
+def _all_pairs(found: Found, subm: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return input rows, output rows and taps of every pair, the implied ones included."""
+    sites, (in_rows, out_rows), counts = found
+    taps, half = len(counts), len(counts) // 2
+    if not subm:
+        lists = [(in_rows[t, :n], out_rows[t, :n], t) for t, n in enumerate(counts.tolist())]
+    else:
+        rows = torch.arange(len(sites))
         # the pairs of the centre are implied, those after it are the first half's turned round
-        parts = [(rows, rows, torch.full_like(rows, half))]
+        lists = [(rows, rows, half)]
         for tap, count in enumerate(counts[:half].tolist()):
-            i, o = in_rows[tap, :count].long(), out_rows[tap, :count].long()
-            parts += [
-                (i, o, torch.full_like(i, tap)),
-                (o, i, torch.full_like(i, taps - 1 - tap)),
-            ]
-        return {"pairs": ordered_pairs(*(torch.cat(column) for column in zip(*parts, strict=True)))}
+            i, o = in_rows[tap, :count], out_rows[tap, :count]
+            lists += [(i, o, tap), (o, i, taps - 1 - tap)]
+    parts = [(i.long(), o.long(), torch.full((len(i),), tap)) for i, o, tap in lists]
+    i, o, tap = (torch.cat(column) for column in zip(*parts, strict=True))
+    return i, o, tap
+
+
+def _rulebook_job(problem: Problem) -> Job:
+    extent = problem.scene.extent
+
+    def run() -> Found:
+        return _find_pairs(problem.coords, extent, 3, 1, True)
+
+    return Job(run, lambda found: {"pairs": ordered_pairs(*_all_pairs(found, True))})
+
+
+def _unet_rulebooks_job(problem: Problem) -> Job:
+    extents = [[size >> level for size in problem.scene.extent] for level in range(LEVELS)]
+
+    def run() -> list[tuple[Tensor, Found, bool]]:
+        coords, steps = problem.coords, []
+        for level, extent in enumerate(extents):
+            steps.append((coords, _find_pairs(coords, extent, 3, 1, True), True))
+            if level < LEVELS - 1:
+                steps.append((coords, _find_pairs(coords, extent, 2, 2, False), False))
+                coords = steps[-1][1][0]
+        return steps
+
+    def read(steps: list[tuple[Tensor, Found, bool]]) -> dict[str, Tensor]:
+        return {
+            f"pairs {number}": pairs_by_site(source, found[0], *_all_pairs(found, subm))
+            for number, (source, found, subm) in enumerate(steps)
+        }
 
     return Job(run, read)
 
@@ -202,7 +236,10 @@ def _warm(problem: Problem, layer: nn.Module, features: Tensor):
     return x
 
 
-def _conv_job(problem: Problem) -> Job:
+def _conv_job(problem: Problem) -> Job | None:
+    if problem.layer.groups > 1:
+        # its CPU path takes no notice of groups
+        return None
     layer = convert(problem.layer, "s0")
     x = _warm(problem, layer, problem.features)
 
@@ -210,7 +247,7 @@ def _conv_job(problem: Problem) -> Job:
     def run() -> Tensor:
         return layer(x).features
 
-    return Job(run, lambda y: {"features": y})
+    return Job(run, lambda y: by_site(problem.coords, y))
 
 
 def _gradient_job(problem: Problem) -> Job:
@@ -271,8 +308,9 @@ def _training_job(problem: Problem) -> Job:
     return Job(run, read)
 
 
-JOBS: dict[str, Callable[[Problem], Job]] = {
+JOBS: dict[str, Callable[[Problem], Job | None]] = {
     "rulebook": _rulebook_job,
+    "unet-rulebooks": _unet_rulebooks_job,
     "conv": _conv_job,
     "gradient": _gradient_job,
     "down": _down_job,

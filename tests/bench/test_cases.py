@@ -1,11 +1,14 @@
+import time
+
 import pytest
 import torch
 
+from sparseconv.backends import native_available
 from sparseconv.bench.cases import CASES
 from sparseconv.bench.measure import difference
 from sparseconv.bench.ours import JOBS, build_rulebook
 from sparseconv.bench.peers import PEERS, choose
-from sparseconv.bench.problem import by_site, ordered_pairs
+from sparseconv.bench.problem import Problem, Product, by_site, ordered_pairs
 from sparseconv.bench.scenes import load_scene
 
 
@@ -17,7 +20,7 @@ def scene():
 @pytest.mark.parametrize("name", CASES)
 def test_two_runs_of_a_case_agree(scene, name):
     case = CASES[name]
-    job = JOBS[case.kind](case.prepare(scene, 4, False))
+    job = JOBS[case.kind](case.prepare(scene, 4, "small"))
     first = job.read(job.run())
     assert first
     assert difference(first, job.read(job.run()))[1] <= 1e-6
@@ -28,7 +31,7 @@ def test_two_runs_of_a_case_agree(scene, name):
 )
 def test_peers_without_a_package_agree(scene, name, peer):
     case = CASES[name]
-    problem = case.prepare(scene, 4, False)
+    problem = case.prepare(scene, 4, "small")
     ours, theirs = JOBS[case.kind](problem), PEERS[peer].jobs[case.kind](problem)
     _, gap = difference(ours.read(ours.run()), theirs.read(theirs.run()))
     assert gap <= case.tolerance
@@ -39,7 +42,7 @@ def test_peers_without_a_package_agree(scene, name, peer):
 def test_open3d_agrees(scene):
     pytest.importorskip("open3d")
     case = CASES["voxelize"]
-    problem = case.prepare(scene, 4, False)
+    problem = case.prepare(scene, 4, "small")
     ours, theirs = JOBS[case.kind](problem), PEERS["open3d"].jobs[case.kind](problem)
     _, gap = difference(ours.read(ours.run()), theirs.read(theirs.run()))
     assert gap <= case.tolerance
@@ -47,12 +50,12 @@ def test_open3d_agrees(scene):
 
 def test_operations_are_counted_by_pairs(scene):
     pairs = len(build_rulebook(scene.coords))
-    assert CASES["conv"].prepare(scene, 4, False).flops == 2 * pairs * 4 * 4
-    assert CASES["gradient"].prepare(scene, 4, False).flops == 3 * 2 * pairs * 4 * 4
-    net = CASES["unet"].prepare(scene, 4, False)
+    assert CASES["conv"].prepare(scene, 4, "small").flops == 2 * pairs * 4 * 4
+    assert CASES["gradient"].prepare(scene, 4, "small").flops == 3 * 2 * pairs * 4 * 4
+    net = CASES["unet"].prepare(scene, 4, "small")
     # the first convolution of the stem, on all pairs of the finest level
-    assert net.products[0] == (pairs, 4, 16)
-    assert all(0 < rows <= pairs for rows, _, _ in net.products)
+    assert net.products[0][:3] == (pairs, 4, 16)
+    assert all(0 < rows <= pairs for rows, *_ in net.products)
 
 
 def test_the_yardstick_does_all_products(scene, monkeypatch):
@@ -63,11 +66,71 @@ def test_the_yardstick_does_all_products(scene, monkeypatch):
         done.append(2 * a.shape[0] * a.shape[1] * b.shape[1])
         return real(a, b, out=out)
 
-    problem = CASES["unet"].prepare(scene, 4, False)
+    problem = CASES["unet"].prepare(scene, 4, "small")
     job = PEERS["mm"].jobs["unet"](problem)
     monkeypatch.setattr(torch, "mm", counted)
     job.run()
     assert sum(done) == problem.flops
+
+
+def test_gradients_alone_are_those_of_both(scene):
+    both = JOBS["gradient"](CASES["gradient"].prepare(scene, 4, "small"))
+    expected = both.read(both.run())
+    for name, part in (("input-gradient", "dx"), ("weight-gradient", "dw")):
+        problem = CASES[name].prepare(scene, 4, "small")
+        job = JOBS[name](problem)
+        assert difference({"gradient": expected[part]}, job.read(job.run()))[1] <= 1e-6
+        assert problem.flops == CASES["conv"].prepare(scene, 4, "small").flops
+
+
+def test_a_u_net_asks_for_nine_rulebooks(scene):
+    problem = CASES["unet-rulebooks"].prepare(scene, 4, "small")
+    job = JOBS["unet-rulebooks"](problem)
+    found = job.read(job.run())
+    assert len(found) == 9
+    assert len(found["pairs 0"]) == len(build_rulebook(scene.coords))
+    # each fine site has one pair with a coarse one
+    assert len(found["pairs 1"]) == len(scene.coords)
+    sites = len(torch.unique(scene.coords[:, 1:] // 2, dim=0))
+    assert len(found["pairs 3"]) == sites
+    mixed = CASES["unet-rulebooks-shuffled"].prepare(scene, 4, "small")
+    again = JOBS["unet-rulebooks"](mixed)
+    assert not torch.equal(mixed.coords, problem.coords)
+    assert difference(found, again.read(again.run()))[1] == 0
+
+
+def test_bytes_are_counted_once(scene):
+    rows, pairs = len(scene.coords), len(build_rulebook(scene.coords))
+    layer = 4 * (2 * rows * 4 + 27 * 16) + 8 * pairs
+    assert CASES["conv"].prepare(scene, 4, "small").bytes == layer
+    assert CASES["gradient"].prepare(scene, 4, "small").bytes == 3 * layer
+    assert CASES["depthwise"].prepare(scene, 4, "small").bytes == layer - 4 * 27 * 12
+    assert CASES["rulebook"].prepare(scene, 4, "small").bytes == 16 * rows + 8 * pairs
+
+
+def test_a_floor_is_the_slower_of_arithmetic_and_memory_layer_by_layer():
+    problem = Problem(
+        None, None, None, products=(Product(10, 2, 5, 30), Product(1, 1, 1, 600)), passes=2
+    )
+    assert problem.flops == 2 * (200 + 2) and problem.bytes == 2 * 630
+    assert problem.floor(100.0, 100.0) == 2 * (2.0 + 6.0)
+    assert Problem(None, None, None, moved=50).floor(1.0, 100.0) == 0.5
+
+
+@pytest.mark.skipif(not native_available(), reason="needs the compiled module")
+def test_rooflines_stand_for_the_work_of_the_row(scene):
+    problem = CASES["gradient"].prepare(scene, 4, "small")
+    rates = {}
+    for name, work in (("fma", problem.flops), ("copy", problem.bytes)):
+        job = PEERS[name].jobs["gradient"](problem)
+        begin = time.perf_counter()
+        job.run()
+        seconds = (time.perf_counter() - begin) / job.part
+        rates[name] = work / seconds
+    # any machine: more operations than one a nanosecond, fewer than a thousand
+    assert 1e8 < rates["fma"] < 1e13
+    assert 1e7 < rates["copy"] < 1e13
+    assert PEERS["fma"].jobs["rulebook"](CASES["rulebook"].prepare(scene, 4, "small")) is None
 
 
 def test_forms_do_not_depend_on_row_order():

@@ -14,7 +14,7 @@ from sparseconv.bench.scenes import load_scene
 
 @pytest.fixture(scope="module")
 def problem():
-    return CASES["conv"].prepare(load_scene("sheet"), 4, False)
+    return CASES["conv"].prepare(load_scene("sheet"), 4, "small")
 
 
 def empty_row(problem):

@@ -21,8 +21,11 @@ def spconv():
 @pytest.mark.parametrize("name", [name for name in CASES if CASES[name].kind in spconv_peer.JOBS])
 def test_the_same_weights_give_the_same_result(name):
     case = CASES[name]
-    problem = case.prepare(load_scene("sheet"), 8, False)
+    problem = case.prepare(load_scene("sheet"), 8, "small")
     ours, theirs = JOBS[case.kind](problem), spconv_peer.JOBS[case.kind](problem)
+    if theirs is None:
+        assert problem.layer.groups > 1
+        return
     part, gap = difference(ours.read(ours.run()), theirs.read(theirs.run()))
     assert gap <= case.tolerance, part
 
