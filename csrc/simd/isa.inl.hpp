@@ -5,9 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX512BF16__) && defined(__GNUC__)
-#include <immintrin.h>
-#endif
 
 #include "simd/macros.hpp"
 #include "simd/table.hpp"
@@ -58,7 +55,7 @@ void fill(Table& table) {
   table.f16 = loops<F16, float>();
   table.f32_rate = rate<float>();
   table.f64_rate = rate<double>();
-  table.bf16_rate = bf16_rate();
+  table.bf16_rate = rate<float>();
 }
 
 }  // namespace ISA

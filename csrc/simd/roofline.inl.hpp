@@ -33,28 +33,3 @@ template <class T>
 static Rate rate() {
   return {fma_rounds<T>, std::int64_t(2) * chains * lanes<T>};
 }
-
-#if defined(__AVX512BF16__) && defined(__GNUC__)
-// Every float lane takes the sum of two products of bfloat16 pairs.
-static double dot_rounds(std::int64_t rounds, double scale, double shift) {
-  float start[chains * lanes<float>];
-  for (int i = 0; i < chains * lanes<float>; ++i) start[i] = float(shift) * float(i);
-  __m512 sums[chains];
-  UNROLL
-  for (int i = 0; i < chains; ++i) sums[i] = _mm512_loadu_ps(start + i * lanes<float>);
-  const __m512 half = _mm512_set1_ps(float(scale));
-  const __m512bh pairs = _mm512_cvtne2ps_pbh(half, half);
-  for (std::int64_t round = 0; round < rounds; ++round) {
-    UNROLL
-    for (int i = 0; i < chains; ++i) sums[i] = _mm512_dpbf16_ps(sums[i], pairs, pairs);
-  }
-  UNROLL
-  for (int i = 0; i < chains; ++i) _mm512_storeu_ps(start + i * lanes<float>, sums[i]);
-  double total = 0;
-  for (float one : start) total += double(one);
-  return total;
-}
-static Rate bf16_rate() { return {dot_rounds, std::int64_t(4) * chains * lanes<float>}; }
-#else
-static Rate bf16_rate() { return rate<float>(); }
-#endif
