@@ -89,14 +89,16 @@ struct Conv {
     });
   }
 
-  // Whether a tap has one pair for every row of a tile, in order, as the centre of a submanifold
-  // layer has: such a tap goes first and writes its rows.
-  bool covers(const Tiles& tiles, std::int64_t tile, std::int64_t tap) const {
-    const std::int64_t row = tile * tiles.rows, begin = tiles.begin(tile, tap);
-    const std::int64_t rows = std::min(tiles.rows, shape.num_out - row);
-    if (tiles.end(tile, tap) - begin != rows) return false;
+  // Whether the centre tap has one pair for every output row, in order, as in a submanifold layer:
+  // it then goes first and writes the rows. Asked of all rows at once, so that the order of a sum
+  // does not depend on tiles.
+  bool centre_covers() const {
+    const std::int64_t centre = pairs.taps / 2;
+    if (pairs.taps == 0 || pairs.segments[centre + 1] - pairs.segments[centre] != shape.num_out)
+      return false;
+    const std::int32_t* out = pairs.out + pairs.segments[centre];
     std::int64_t others = 0;
-    for (std::int64_t r = 0; r < rows; ++r) others += tiles.out[begin + r] != row + r;
+    for (std::int64_t row = 0; row < shape.num_out; ++row) others += out[row] != row;
     return others == 0;
   }
 
@@ -130,6 +132,7 @@ struct Conv {
     const std::int64_t rows =
         rows_of_tile(shape.num_out, widest * std::int64_t(sizeof(T)), kinds, threads);
     const Tiles tiles(pairs, ordered, shape.num_out, rows, threads);
+    const bool begun = per_group > 0 && centre_covers();
     Buffer<T> starts(kinds * widest);
     std::fill_n(starts.data(), starts.size(), T(0));
     for (std::int64_t kind = 0; kind < kinds; ++kind)
@@ -138,8 +141,6 @@ struct Conv {
     parallel_tasks(tiles.count * kinds, threads, [&](std::int64_t task) {
       const std::int64_t kind = task / tiles.count, tile = task % tiles.count;
       const Columns& block = blocks[kind];
-      const std::int64_t centre = pairs.taps / 2;
-      const bool begun = covers(tiles, tile, centre);
       tile_task(
           tiles, tile, block.first, block.width, loops.padded(block.width), begun,
           [&](T* sums, std::int64_t ld, std::int64_t row) {

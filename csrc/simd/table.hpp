@@ -27,7 +27,7 @@ struct Loops {
                std::int64_t width, T* packed);
 
   // y[out[p] - first] += x[in[p]] W for pairs in order; a repeated output row is right.
-  // Where start [padded(width)] is given, rows are written instead: start + x[in[p]] W.
+  // Where start [padded(width)] is given, rows are written instead: start + x[in[p]] W (channels > 0).
   // y has padded(width) columns that may be written and row pitch ldy. Rows next[0 .. next_n) are
   // those of the call to come: they are fetched meanwhile.
   void (*gather_gemm)(const S* x, std::int64_t ldx, std::int64_t channels, const T* packed,
