@@ -141,6 +141,7 @@ struct Conv {
     parallel_tasks(tiles.count * kinds, threads, [&](std::int64_t task) {
       const std::int64_t kind = task / tiles.count, tile = task % tiles.count;
       const Columns& block = blocks[kind];
+      const Ready ready(loops);
       tile_task(
           tiles, tile, block.first, block.width, loops.padded(block.width), begun,
           [&](T* sums, std::int64_t ld, std::int64_t row) {

@@ -103,6 +103,7 @@ struct GradWeight {
       const std::int64_t size = item.channels * wide;
       Buffer<T> sums((item.last_tap - item.tap) * size);
       std::fill_n(sums.data(), sums.size(), T(0));
+      const Ready ready(loops);
       for (std::int64_t tile = 0; tile < tiles.count; ++tile)
         for (std::int64_t t = item.tap; t < item.last_tap; ++t) {
           const std::int64_t begin = tiles.begin(tile, t), n = tiles.end(tile, t) - begin;

@@ -4,6 +4,12 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#ifdef SPARSECONV_AMX_SET
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace sparseconv {
 namespace baseline {
 void fill(Table&);
@@ -21,8 +27,30 @@ namespace avx512bf16 {
 void improve(Table&);
 }
 #endif
+#ifdef SPARSECONV_AMX_SET
+namespace amx {
+void improve(Table&);
+}
+#endif
+#ifdef SPARSECONV_AMX_EMULATED_SET
+namespace amx_emulated {
+void improve(Table&);
+}
+#endif
 
 namespace {
+
+#ifdef SPARSECONV_AMX_SET
+// Whether the processor multiplies tiles of bfloat16 and the system lets this process use them:
+// Linux gives their state, 8 KiB a thread, only to a process that asks.
+bool tiles_permitted() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned tile = 1u << 24, bf16 = 1u << 22;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & tile) == 0 || (d & bf16) == 0) return false;
+  constexpr long request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, request, tile_data) == 0;
+}
+#endif
 
 const std::vector<Table>& tables() {
   static const std::vector<Table> made = [] {
@@ -43,9 +71,28 @@ const std::vector<Table>& tables() {
       if (__builtin_cpu_supports("avx512bf16")) {
         list.push_back(list.back());
         avx512bf16::improve(list.back());
+#ifdef SPARSECONV_AMX_SET
+        if (tiles_permitted()) {
+          list.push_back(list.back());
+          amx::improve(list.back());
+        }
+#endif
       }
 #endif
     }
+#endif
+    return list;
+  }();
+  return made;
+}
+
+// Sets that show on any machine what another would do.
+const std::vector<Table>& test_tables() {
+  static const std::vector<Table> made = [] {
+    std::vector<Table> list;
+#ifdef SPARSECONV_AMX_EMULATED_SET
+    list.push_back(tables().front());
+    amx_emulated::improve(list.back());
 #endif
     return list;
   }();
@@ -58,6 +105,8 @@ const Table* find(const std::string& name, const char* source) {
     if (name == one.name) return &one;
     known += (known.empty() ? "" : ", ") + std::string(one.name);
   }
+  for (const Table& one : test_tables())
+    if (name == one.name) return &one;
   throw std::invalid_argument(std::string(source) + ": expected one of " + known +
                               ", which this build and machine can run, found '" + name + "'");
 }

@@ -19,6 +19,10 @@ struct F16 {
 // Loops for storage type S and sum type T.
 template <class S, class T>
 struct Loops {
+  // What a thread does before and after gather_gemm and gather_outer; null for nothing.
+  void (*begin)() = nullptr;
+  void (*end)() = nullptr;
+
   // Floats one packed block of `channels` x `width` takes: width is rounded up to whole vectors.
   std::int64_t (*padded)(std::int64_t width);
 

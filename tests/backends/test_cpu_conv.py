@@ -115,18 +115,22 @@ def test_a_number_that_is_none_stays_in_its_group(isa):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_storage_rounds_as_torch(isa, dtype):
+@pytest.mark.parametrize("channels", [1, 32])
+def test_storage_rounds_as_torch(isa, dtype, channels):
     # one pair a row and weight 1: the result is the float32 sum of input and bias, rounded once
-    values = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)[:, None]
+    values = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)
+    x = torch.zeros(len(values), channels, dtype=dtype)
+    x[:, -1] = values
     rows = torch.arange(2**16, dtype=torch.int32)
     segments = torch.tensor([0, len(rows)])
-    one = torch.ones(1, 1, 1, dtype=dtype)
-    factors = values.float()
-    if dtype == torch.bfloat16 and isa == "avx512bf16":
-        factors[factors.abs() < torch.finfo(dtype).tiny] = 0  # these instructions flush denormals
+    one = torch.ones(1, channels, 1, dtype=dtype)
+    factors = values.float()[:, None]
+    flushing = ("avx512bf16", "amx") + ("amx_emulated",) * (channels >= 16)
+    if dtype == torch.bfloat16 and isa in flushing:
+        factors[factors.abs() < torch.finfo(dtype).tiny] = 0
     for shift in (0.0, 2.0**-9, 1.0):
         b = torch.tensor([shift], dtype=dtype)
-        y = cpu.conv(values, one, b, rows, rows, segments, len(rows), 1)
+        y = cpu.conv(x, one, b, rows, rows, segments, len(rows), 1)
         expected = (b.float() + factors).to(dtype)
         assert torch.equal(y.isnan(), expected.isnan())
         assert torch.equal(y.nan_to_num(), expected.nan_to_num())

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,31 @@ def test_a_set_can_be_forced():
     finally:
         native.set_isa(before)
     assert isa_of_a_process("baseline").stdout.strip() == "baseline"
+
+
+def test_emulated_tiles_run_only_where_asked_for():
+    assert "amx_emulated" not in native.available_isas()
+    before = native.isa()
+    try:
+        native.set_isa("amx_emulated")
+    except ValueError:
+        pytest.skip("built without them")
+    try:
+        assert native.isa() == "amx_emulated"
+    finally:
+        native.set_isa(before)
+    assert isa_of_a_process("amx_emulated").stdout.strip() == "amx_emulated"
+
+
+def test_tiles_are_taken_where_the_processor_has_them():
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        pytest.skip("the processor's flags are not told")
+    flags = info.read_text().partition("flags")[2].split("\n", 1)[0].split()
+    wanted = {"amx": {"amx_tile", "amx_bf16"}, "avx512bf16": {"avx512_bf16", "avx512bw"}}
+    for name, needed in wanted.items():
+        if name in native.available_isas():
+            assert needed <= set(flags)
 
 
 def test_an_unknown_set_is_refused():
