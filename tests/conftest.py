@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._device import _device_constructors
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import sparseconv as sc
 from sparseconv.backends import native_available
@@ -30,6 +31,7 @@ hypothesis.settings.load_profile("house")
 # torch remembers which functions make tensors when first asked: before they are replaced
 _device_constructors()
 
+WHERE = ("site_index", "lookup", "unique_coords", "output_coords", "rulebook")
 SENTINEL = -(2**30) - 7
 
 
@@ -122,6 +124,25 @@ def threads(request):
     """One thread, then two."""
     torch.set_num_threads(request.param)
     return request.param
+
+
+class Built(TorchDispatchMode):
+    """Names of the "where" ops that ran while this was in force."""
+
+    def __init__(self):
+        super().__init__()
+        self.ops = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "sparseconv" and func._opname in WHERE:
+            self.ops.append(func._opname)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def built():
+    """A context that counts what is built: indices, levels, rulebooks."""
+    return Built
 
 
 @pytest.fixture(scope="session")

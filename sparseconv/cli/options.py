@@ -13,6 +13,14 @@ def count(text: str) -> int:
     return value
 
 
+def count_or_none(text: str) -> int:
+    """Return a whole number of at least zero."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, found {text}")
+    return value
+
+
 def length(text: str) -> float:
     """Return a finite number above zero."""
     value = float(text)

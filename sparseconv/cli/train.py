@@ -6,11 +6,12 @@ from typing import Any
 
 from sparseconv._errors import complain
 from sparseconv.cli.fault import InputError
-from sparseconv.cli.options import add_threads, count, length
+from sparseconv.cli.options import add_threads, count, count_or_none, length
 from sparseconv.cli.progress import Progress
 from sparseconv.cli.source import check_file, use_threads
 
 PROCEDURAL = ("rooms", "streets")
+OPTIONS = ("steps", "batch", "voxel", "seed", "init", "workers")
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -41,6 +42,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, metavar="N", help="of the scenes and the weights")
     parser.add_argument("--init", metavar="FILE", help="start from the weights of a checkpoint")
     add_threads(parser)
+    parser.add_argument(
+        "--workers",
+        type=count_or_none,
+        metavar="N",
+        help="processes that make scans and rulebooks while the network trains (0: none)",
+    )
     return parser
 
 
@@ -64,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(complain(str(out), "a folder to write into", error.strerror)) from None
-    chosen = {name: getattr(args, name) for name in ("steps", "batch", "voxel", "seed", "init")}
+    chosen = {name: getattr(args, name) for name in OPTIONS}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
         with Progress() as progress:

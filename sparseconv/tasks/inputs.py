@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparseconv.io.point_cloud import PointCloud
 from sparseconv.tasks.ground import height_above_ground
 from sparseconv.tasks.recipe import Recipe
 from sparseconv.tasks.surface import moments, surface_shape
 from sparseconv.tensor.sparse_tensor import SparseTensor
 from sparseconv.transforms.voxelize import voxelize
+
+NO_CLASS = -1
 
 
 def point_columns(
@@ -78,6 +81,23 @@ def network_input(
     return x, to_voxel, torch.from_numpy(lattice)
 
 
+def labelled_input(scans: Sequence[PointCloud], recipe: Recipe) -> tuple[SparseTensor, Tensor]:
+    """Return the network's input for labelled scans, and the class of each voxel.
+
+    Args:
+        scans: finite points, z up, metres, with the attribute `label`: classes of the recipe,
+            others ignored.
+        recipe: of the network.
+
+    Returns:
+        Features [V, C] and int64 [V], -1 for voxels without a class.
+    """
+    columns = [point_columns(scan.xyz, recipe) for scan in scans]
+    x, to_voxel, _ = network_input([scan.xyz for scan in scans], columns, recipe)
+    label = np.concatenate([scan.attributes["label"] for scan in scans])
+    return x, voxel_labels(label, to_voxel, len(x), len(recipe.classes))
+
+
 def voxel_labels(
     label: np.ndarray,  # [N]
     to_voxel: Tensor,  # [N]
@@ -89,7 +109,7 @@ def voxel_labels(
     truth = torch.from_numpy(label.astype(np.int64))[known]
     votes = torch.bincount(to_voxel[known] * classes + truth, minlength=voxels * classes)
     most, row = votes.reshape(voxels, classes).max(1)
-    return torch.where(most > 0, row, -1)
+    return torch.where(most > 0, row, NO_CLASS)
 
 
 def _low(scan: np.ndarray) -> np.ndarray:

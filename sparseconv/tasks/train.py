@@ -7,8 +7,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ from torch.nn import functional as dense
 
 from sparseconv._errors import complain
 from sparseconv.io.point_cloud import PointCloud
-from sparseconv.tasks.augment import Reach, augmenter
+from sparseconv.tasks.augment import Reach
+from sparseconv.tasks.batches import Batch, Batches
 from sparseconv.tasks.checkpoint import (
     load_checkpoint,
     load_weights,
     make_network,
     save_checkpoint,
 )
-from sparseconv.tasks.inputs import network_input, point_columns, voxel_labels
+from sparseconv.tasks.inputs import NO_CLASS, labelled_input
 from sparseconv.tasks.metrics import confusion, mean_iou
 from sparseconv.tasks.recipe import Recipe
 from sparseconv.tasks.scenes import VALIDATION_SCENES, Scenes, open_scenes
@@ -37,7 +38,6 @@ COLUMNS = ("step", "loss", "rate", "validation_miou", "seconds")
 WARM_UP = 0.1
 LOG_EVERY = 10
 WEIGHING_SCENES = 12
-NO_CLASS = -1
 
 
 def train(
@@ -50,6 +50,7 @@ def train(
     seed: int = 0,
     resume: bool = True,
     threads: int | None = None,
+    workers: int = 0,
     init: str | Path | None = None,
     save_every: int = 50,
     progress: Progress | None = None,
@@ -60,7 +61,7 @@ def train(
     entropy with classes weighted by the inverse root of their frequency. Writes `log.csv`,
     `last.pt` (everything needed to go on) and `best.pt` (float16 weights of the best validation
     mIoU) into `out`. The same arguments give the same weights, whether the run was interrupted
-    or not, on one machine and with one number of threads.
+    or not, on one machine and with one number of threads; the number of workers changes nothing.
 
     Args:
         dataset: `"rooms"`, `"streets"`, or a folder of labelled scans.
@@ -71,6 +72,8 @@ def train(
         seed: of the scenes, their changes and the first weights.
         resume: go on from `last.pt` if it is there; else start anew.
         threads: of torch; None leaves them.
+        workers: processes that make the scenes and build their rulebooks while the network trains
+            on those before; 0 to do it here. Each uses one thread and keeps the scenes it made.
         init: checkpoint whose weights to start from.
         save_every: steps between two validations and savings.
         progress: called with ("train", steps done, steps).
@@ -85,6 +88,8 @@ def train(
     for name, value in (("steps", steps), ("batch", batch), ("save_every", save_every)):
         if value < 1:
             raise ValueError(complain(name, "a whole number above 0", repr(value)))
+    if workers < 0:
+        raise ValueError(complain("workers", "a whole number, 0 for none", repr(workers)))
     if threads is not None:
         torch.set_num_threads(threads)
     out = Path(out)
@@ -95,9 +100,9 @@ def train(
         run.restore()
     else:
         run.begin(init)
-    with _interruptible() as stop:
+    with _interruptible() as stop, closing(run.batches(workers)) as batches:
         while run.step < steps:
-            run.advance()
+            run.advance(batches)
             if progress is not None:
                 progress("train", run.step, steps)
             if run.step % save_every == 0 or run.step == steps:
@@ -114,7 +119,6 @@ class _Run:
 
     def __init__(self, scenes: Scenes, out: Path, steps: int, batch: int, seed: int) -> None:
         self.scenes, self.recipe, self.out = scenes, scenes.recipe, out
-        self.change = augmenter(self.recipe.augmentation)
         self.steps, self.batch, self.seed = steps, batch, seed
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -171,10 +175,15 @@ class _Run:
         save_checkpoint(self.out / "last.pt", self.network, self.recipe, training=state)
         self._write_log()
 
-    def advance(self) -> None:
+    def batches(self, workers: int) -> Iterator[Batch]:
+        """Return what the steps to come are given, made by so many processes."""
+        made = Batches(self.scenes, self.batch, self.seed)
+        return made.in_turn(range(self.step, self.steps), self.network, workers)
+
+    def advance(self, batches: Iterator[Batch]) -> None:
         """Do one step."""
         started = time.perf_counter()
-        x, truth = self._batch()
+        x, truth = next(batches)
         rate = learning_rate(self.step, self.steps, self.recipe.rate)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -223,16 +232,6 @@ class _Run:
             self.best = score
             save_checkpoint(self.out / "best.pt", self.network, self.recipe, half=True)
 
-    def _batch(self) -> tuple[SparseTensor, Tensor]:
-        numbers = range(self.step * self.batch, (self.step + 1) * self.batch)
-        scans = [
-            self.change(
-                self.scenes.draw(number, self.seed), np.random.default_rng([self.seed, number, 3])
-            )
-            for number in numbers
-        ]
-        return labelled_input(scans, self.recipe)
-
     def _write_log(self) -> None:
         path = self.out / "log.csv"
         temporary = path.with_name(".log.csv")
@@ -242,23 +241,6 @@ class _Run:
             for row in self.log:
                 rows.writerow(["" if value is None else value for value in row])
         temporary.replace(path)
-
-
-def labelled_input(scans: Sequence[PointCloud], recipe: Recipe) -> tuple[SparseTensor, Tensor]:
-    """Return the network's input for labelled scans, and the class of each voxel.
-
-    Args:
-        scans: finite points, z up, metres, with the attribute `label`: classes of the recipe,
-            others ignored.
-        recipe: of the network.
-
-    Returns:
-        Features [V, C] and int64 [V], -1 for voxels without a class.
-    """
-    columns = [point_columns(scan.xyz, recipe) for scan in scans]
-    x, to_voxel, _ = network_input([scan.xyz for scan in scans], columns, recipe)
-    label = np.concatenate([scan.attributes["label"] for scan in scans])
-    return x, voxel_labels(label, to_voxel, len(x), len(recipe.classes))
 
 
 def held_input(scan: PointCloud, recipe: Recipe) -> tuple[SparseTensor, Tensor]:

@@ -28,7 +28,7 @@ def test_every_option_reaches_the_task(runs):
     Path("scans").mkdir()
     Path("start.pt").touch()
     words = ["train", "scans", "--out", "run", "--steps", "7", "--batch", "2", "--voxel", "0.1"]
-    assert main([*words, "--seed", "3", "--init", "start.pt", "--fresh"]) == 0
+    assert main([*words, "--seed", "3", "--init", "start.pt", "--fresh", "--workers", "0"]) == 0
     options = {name: value for name, value in runs[0][1].items() if name != "progress"}
     assert options == {
         "steps": 7,
@@ -36,8 +36,15 @@ def test_every_option_reaches_the_task(runs):
         "voxel": 0.1,
         "seed": 3,
         "init": "start.pt",
+        "workers": 0,
         "resume": False,
     }
+
+
+@pytest.mark.parametrize("number", ["-1", "two"])
+def test_a_senseless_number_of_workers_is_bad_usage(runs, capsys, number):
+    assert main(["train", "rooms", "--out", "run", f"--workers={number}"]) == 2
+    assert "--workers" in capsys.readouterr().err and runs == []
 
 
 @pytest.mark.parametrize(
