@@ -20,5 +20,6 @@ NB_MODULE(_native, m) {
       "Whether the kernels can use more than one thread.");
   bind_coords(m);
   bind_features(m);
+  bind_merge(m);
   bind_roofline(m);
 }

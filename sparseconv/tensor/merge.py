@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparseconv.geometry import Triple
+from sparseconv.ops.merge import join_rows
 from sparseconv.tensor.rulebook import Rulebook
 from sparseconv.tensor.topology import ROOT, Level, Topology
 
@@ -90,15 +91,8 @@ def _counted_on(coords: Sequence[Tensor], starts: Sequence[int]) -> Tensor:
 
 def _joined(books: Sequence[Rulebook], in_starts: list[int], out_starts: list[int]) -> Rulebook:
     segments = torch.stack([book.segments for book in books])
-    sizes = segments.diff(dim=1).tolist()
-
-    def by_tap(rows: list[Tensor], starts: list[int]) -> Tensor:
-        moved = [r + start for r, start in zip(rows, starts, strict=False)]
-        split = [r.split(size) for r, size in zip(moved, sizes, strict=True)]
-        return torch.cat([piece for pieces in zip(*split, strict=True) for piece in pieces])
-
     return Rulebook(
-        by_tap([book.in_rows for book in books], in_starts),
-        by_tap([book.out_rows for book in books], out_starts),
+        join_rows(segments, [book.in_rows for book in books], in_starts[:-1]),
+        join_rows(segments, [book.out_rows for book in books], out_starts[:-1]),
         segments.sum(0),
     )

@@ -100,8 +100,21 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
         yield Sample("pool_max", label, (apart, *book[:2], m))
 
 
+def _joined() -> Iterator[Sample]:
+    """Yield samples of joining the rulebooks of several scans."""
+    for label, counts in {
+        "one": [[2, 0, 3]],
+        "three": [[2, 0, 3], [0, 0, 0], [1, 4, 0]],
+        "empty": [[0, 0, 0], [0, 0, 0]],
+    }.items():
+        ends = torch.nn.functional.pad(torch.tensor(counts).cumsum(1), (1, 0))
+        rows = [torch.arange(sum(each), dtype=torch.int32) % 3 for each in counts]
+        yield Sample("join_rows", label, (ends, rows, [5 * n for n in range(len(rows))]))
+
+
 def placement() -> Iterator[Sample]:
     """Yield samples of the primitives on integers: index, look-up, output sites, rulebook."""
+    yield from _joined()
     spec = oracle.Spec.of(3, 2, 1)
     offsets = [v for tap in spec.taps for v in spec.reads((0, 0, 0, 0), tap)[1:]]
     for name in ("random_sparse", "negative", "empty", "duplicates"):
