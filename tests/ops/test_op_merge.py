@@ -48,7 +48,7 @@ def test_segments_that_do_not_cover_the_rows_are_refused(backend, change):
         segments[0, 2] += 1
     else:
         segments[1, 0] = -1
-    with pytest.raises((ValueError, RuntimeError), match="segments|split"):
+    with pytest.raises((ValueError, RuntimeError), match=r"segments|split"):
         join_rows(segments, rows, [0, 0])
 
 
