@@ -11,7 +11,7 @@ from sparseconv.cli.progress import Progress
 from sparseconv.cli.source import check_file, use_threads
 
 PROCEDURAL = ("rooms", "streets")
-OPTIONS = ("steps", "batch", "voxel", "seed", "init", "workers")
+OPTIONS = ("steps", "batch", "voxel", "seed", "init", "precision", "workers")
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -41,6 +41,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of the scenes and the weights")
     parser.add_argument("--init", metavar="FILE", help="start from the weights of a checkpoint")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        help="of the layers; weights stay float32 (default: float32)",
+    )
     add_threads(parser)
     parser.add_argument(
         "--workers",

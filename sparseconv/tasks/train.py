@@ -38,6 +38,7 @@ COLUMNS = ("step", "loss", "rate", "validation_miou", "seconds")
 WARM_UP = 0.1
 LOG_EVERY = 10
 WEIGHING_SCENES = 12
+PRECISIONS = ("float32", "bfloat16")
 
 
 def train(
@@ -52,6 +53,7 @@ def train(
     threads: int | None = None,
     workers: int = 0,
     init: str | Path | None = None,
+    precision: str = "float32",
     save_every: int = 50,
     progress: Progress | None = None,
 ) -> Path:
@@ -75,6 +77,8 @@ def train(
         workers: processes that make the scenes and build their rulebooks while the network trains
             on those before; 0 to do it here. Each uses one thread and keeps the scenes it made.
         init: checkpoint whose weights to start from.
+        precision: of the network's layers, `"float32"` or `"bfloat16"`; weights, gradients and
+            the optimiser's state are float32 in both.
         save_every: steps between two validations and savings.
         progress: called with ("train", steps done, steps).
 
@@ -90,12 +94,14 @@ def train(
             raise ValueError(complain(name, "a whole number above 0", repr(value)))
     if workers < 0:
         raise ValueError(complain("workers", "a whole number, 0 for none", repr(workers)))
+    if precision not in PRECISIONS:
+        raise ValueError(complain("precision", " or ".join(PRECISIONS), repr(precision)))
     if threads is not None:
         torch.set_num_threads(threads)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     scenes = open_scenes(dataset, voxel, seed)
-    run = _Run(scenes, out, steps, batch, seed)
+    run = _Run(scenes, out, steps, batch, seed, precision)
     if resume and (out / "last.pt").exists():
         run.restore()
     else:
@@ -117,9 +123,15 @@ def train(
 class _Run:
     """One training run: network, optimiser, how far it is, and its files."""
 
-    def __init__(self, scenes: Scenes, out: Path, steps: int, batch: int, seed: int) -> None:
+    def __init__(
+        self, scenes: Scenes, out: Path, steps: int, batch: int, seed: int, precision: str
+    ) -> None:
         self.scenes, self.recipe, self.out = scenes, scenes.recipe, out
         self.steps, self.batch, self.seed = steps, batch, seed
+        self.arguments = {"steps": steps, "batch": batch, "seed": seed}
+        if precision != "float32":
+            self.arguments["precision"] = precision
+        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.network = make_network(self.recipe)
@@ -143,13 +155,12 @@ class _Run:
         """Go on from `last.pt`."""
         path = self.out / "last.pt"
         network, recipe, state = load_checkpoint(path)
-        wanted = {"steps": self.steps, "batch": self.batch, "seed": self.seed}
         found = None if state is None else state["arguments"]
-        if recipe != self.recipe or found != wanted:
+        if recipe != self.recipe or found != self.arguments:
             raise ValueError(
                 complain(
                     str(path),
-                    f"a run of {self.recipe.name} at {self.recipe.voxel} m with {wanted}",
+                    f"a run of {self.recipe.name} at {self.recipe.voxel} m with {self.arguments}",
                     f"one of {recipe.name} at {recipe.voxel} m with {found}",
                     "repeat the first command, use another folder, or start anew (resume=False)",
                 )
@@ -163,7 +174,7 @@ class _Run:
     def save(self) -> None:
         """Write `last.pt` and `log.csv`."""
         state = {
-            "arguments": {"steps": self.steps, "batch": self.batch, "seed": self.seed},
+            "arguments": self.arguments,
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "best": self.best,
@@ -189,9 +200,10 @@ class _Run:
             group["lr"] = rate
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
-        logits = self.network(x).features
+        with self.autocast:
+            logits = self.network(x).features
         loss = dense.cross_entropy(
-            logits, truth, weight=self.weights, ignore_index=NO_CLASS, label_smoothing=0.02
+            logits.float(), truth, weight=self.weights, ignore_index=NO_CLASS, label_smoothing=0.02
         )
         if torch.isfinite(loss):
             loss.backward()
@@ -215,7 +227,7 @@ class _Run:
         classes = len(self.recipe.classes)
         total = np.zeros((classes, classes + 1), dtype=np.int64)
         self.network.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.autocast:
             for x, truth in self.held:
                 # a fresh topology: a kept one would keep its rulebooks for the whole run
                 fresh = SparseTensor(x.coords, x.features, batch_size=x.batch_size)

@@ -37,6 +37,9 @@ TABLE: dict[tuple[torch.dtype, str], float] = {
     (torch.float32, "net"): 1024,
     # the same twice over, and batch norms of a handful of rows, whose gradients nearly cancel
     (torch.float32, "grad_net"): 8192,
+    # the mean loss of some ten training steps against float32's: dozens of steps on activations and
+    # gradients of 8 bits lead to other weights of the same quality
+    (torch.bfloat16, "loss"): 8,
     # a choice, not a sum: exact in every dtype
     (torch.float64, "choice"): 0,
     (torch.float32, "choice"): 0,
@@ -51,7 +54,7 @@ def tolerance(dtype: torch.dtype, quantity: str, terms: int = 1) -> dict[str, fl
     Args:
         dtype: of the result.
         quantity: `"forward"`, `"grad_features"`, `"grad_weight"`, `"net"`, `"grad_net"` (both
-            float32 alone) or `"choice"`.
+            float32 alone), `"loss"` (bfloat16 alone) or `"choice"`.
         terms: products summed into one number, such as `K * C`.
 
     Returns:

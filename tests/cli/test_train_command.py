@@ -28,7 +28,8 @@ def test_every_option_reaches_the_task(runs):
     Path("scans").mkdir()
     Path("start.pt").touch()
     words = ["train", "scans", "--out", "run", "--steps", "7", "--batch", "2", "--voxel", "0.1"]
-    assert main([*words, "--seed", "3", "--init", "start.pt", "--fresh", "--workers", "0"]) == 0
+    words += ["--seed", "3", "--init", "start.pt", "--fresh", "--workers", "0"]
+    assert main([*words, "--precision", "bfloat16"]) == 0
     options = {name: value for name, value in runs[0][1].items() if name != "progress"}
     assert options == {
         "steps": 7,
@@ -36,6 +37,7 @@ def test_every_option_reaches_the_task(runs):
         "voxel": 0.1,
         "seed": 3,
         "init": "start.pt",
+        "precision": "bfloat16",
         "workers": 0,
         "resume": False,
     }

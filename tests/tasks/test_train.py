@@ -13,6 +13,7 @@ from sparseconv.io.registry import write
 from sparseconv.tasks import scenes, train
 from sparseconv.tasks.checkpoint import load_checkpoint
 from sparseconv.tasks.segment import segment
+from sparseconv.testing.tolerances import tolerance
 
 OPTIONS = {"steps": 4, "batch": 1, "save_every": 2, "voxel": 0.15}
 
@@ -58,6 +59,30 @@ def test_stopping_with_ctrl_c_and_going_on_changes_nothing(whole, tmp_path):
     assert done == [4]
     assert same(weights(whole / "last.pt"), weights(out / "last.pt"))
     assert same(weights(whole / "best.pt"), weights(out / "best.pt"))
+
+
+def mean_losses(out):
+    rows = csv.DictReader((out / "log.csv").read_text().splitlines())
+    return [float(row["loss"]) for row in rows]
+
+
+def test_bfloat16_reaches_the_loss_of_float32(tmp_path):
+    options = {**OPTIONS, "steps": 20, "save_every": 20}
+    for precision in ("float32", "bfloat16"):
+        train.train("rooms", tmp_path / precision, precision=precision, **options)
+    full, half = mean_losses(tmp_path / "float32"), mean_losses(tmp_path / "bfloat16")
+    assert full != half
+    assert half[-1] < 0.9 * half[0]
+    assert half == pytest.approx(full, rel=tolerance(torch.bfloat16, "loss")["rtol"])
+    kept = weights(tmp_path / "bfloat16" / "last.pt")
+    assert all(value.dtype != torch.bfloat16 for value in kept.values())
+    with pytest.raises(ValueError, match=r"'precision': 'bfloat16'.*found"):
+        train.train("rooms", tmp_path / "float32", precision="bfloat16", **options)
+
+
+def test_an_unknown_precision_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="precision: expected float32 or bfloat16, found 'half'"):
+        train.train("rooms", tmp_path, precision="half", **OPTIONS)
 
 
 def test_a_finished_run_is_not_repeated_but_a_fresh_one_is(whole):
