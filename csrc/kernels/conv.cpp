@@ -34,6 +34,8 @@ struct Conv {
   const std::int64_t* strides;
   const S* bias;
   const Pairs& pairs;
+  const S* residual;
+  bool relu;
   S* y;
   int threads;
 
@@ -54,19 +56,28 @@ struct Conv {
                  std::int64_t wide, bool begun, Fill&& fill) const {
     const std::int64_t row = tile * tiles.rows;
     const std::int64_t rows = std::min(tiles.rows, shape.num_out - row);
-    S* to = y + row * shape.width + first;
+    const std::int64_t at = row * shape.width + first;
+    S* to = y + at;
+    const auto finish = [&](T* sums, std::int64_t r) {
+      if (residual != nullptr || relu)
+        loops.finish_row(sums, residual == nullptr ? nullptr : residual + at + r * shape.width,
+                         width, relu);
+    };
     if constexpr (same_type) {
       if (wide == width) {
         if (!begun) start(to, rows, shape.width, first, width);
         fill(to, shape.width, row);
+        for (std::int64_t r = 0; r < rows; ++r) finish(to + r * shape.width, r);
         return;
       }
     }
     Buffer<T> sums(rows * wide);
     if (!begun) start(sums.data(), rows, wide, first, width);
     fill(sums.data(), wide, row);
-    for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t r = 0; r < rows; ++r) {
+      finish(sums.data() + r * wide, r);
       loops.narrow(sums.data() + r * wide, to + r * shape.width, width);
+    }
   }
 
   void depthwise(bool ordered) const {
@@ -76,14 +87,18 @@ struct Conv {
         loops.widen(weight + t * strides[0] + c * strides[2], &wide[t * shape.channels + c], 1);
     const std::int64_t rows = rows_of_tile(shape.num_out, shape.width * sizeof(T), 1, threads);
     const Tiles tiles(pairs, ordered, shape.num_out, rows, threads);
+    const bool begun = centre_covers();
+    Buffer<T> starts(shape.width);
+    start(starts.data(), 1, shape.width, 0, shape.width);
     parallel_tasks(tiles.count, threads, [&](std::int64_t tile) {
-      tile_task(tiles, tile, 0, shape.width, shape.width, false,
+      tile_task(tiles, tile, 0, shape.width, shape.width, begun,
                 [&](T* sums, std::int64_t ld, std::int64_t row) {
-                  for (std::int64_t t = 0; t < pairs.taps; ++t) {
-                    const std::int64_t begin = tiles.begin(tile, t);
+                  for (std::int64_t i = 0; i < pairs.taps; ++i) {
+                    const std::int64_t t = tap_at(i, begun), begin = tiles.begin(tile, t);
                     loops.scale_rows(x, shape.channels, shape.channels, &wide[t * shape.channels],
                                      tiles.in + begin, tiles.out + begin,
-                                     tiles.end(tile, t) - begin, row, sums, ld);
+                                     tiles.end(tile, t) - begin, row, sums, ld,
+                                     begun && i == 0 ? starts.data() : nullptr);
                   }
                 });
     });
@@ -109,12 +124,38 @@ struct Conv {
     return i == 0 ? centre : i - 1;
   }
 
-  void general(bool ordered) const {
+  // Groups of less than a vector are taken together, as many as fill one: with zeros between them
+  // their weights take the same number of multiplications.
+  std::int64_t groups_together() const {
+    const std::int64_t group_width = shape.width / shape.groups;
+    std::int64_t together = 1;
+    for (std::int64_t n = 2; n <= shape.groups; ++n)
+      if (shape.groups % n == 0 && n * group_width <= loops.padded(1)) together = n;
+    return together;
+  }
+
+  // The weight of one tap and some groups as one matrix, zero where groups do not meet.
+  void pack_groups(std::int64_t t, std::int64_t first, std::int64_t together, T* packed) const {
     const std::int64_t per_group = shape.channels / shape.groups;
     const std::int64_t group_width = shape.width / shape.groups;
+    const std::int64_t wide = together * group_width;
+    Buffer<S> whole(together * per_group * wide);
+    std::fill_n(whole.data(), whole.size(), S{});
+    for (std::int64_t g = 0; g < together; ++g)
+      for (std::int64_t c = 0; c < per_group; ++c)
+        for (std::int64_t d = 0; d < group_width; ++d)
+          whole[(g * per_group + c) * wide + g * group_width + d] =
+              weight[t * strides[0] + c * strides[1] + (first + g * group_width + d) * strides[2]];
+    loops.pack(whole.data(), wide, 1, together * per_group, wide, packed);
+  }
+
+  void general(bool ordered) const {
+    const std::int64_t together = groups_together();
+    const std::int64_t per_group = shape.channels / shape.groups * together;
+    const std::int64_t group_width = shape.width / shape.groups * together;
     std::vector<Columns> blocks;
     std::int64_t tap_size = 0;
-    for (std::int64_t group = 0; group < shape.groups; ++group)
+    for (std::int64_t group = 0; group < shape.groups / together; ++group)
       for (std::int64_t d = 0; d < group_width; d += block_width) {
         const std::int64_t width = std::min(block_width, group_width - d);
         blocks.push_back({group, group * group_width + d, width, tap_size});
@@ -125,8 +166,12 @@ struct Conv {
     parallel_tasks(pairs.taps * kinds, threads, [&](std::int64_t task) {
       const Columns& block = blocks[task % kinds];
       const std::int64_t t = task / kinds;
-      loops.pack(weight + t * strides[0] + block.first * strides[2], strides[1], strides[2],
-                 per_group, block.width, packed.data() + t * tap_size + block.packed);
+      T* to = packed.data() + t * tap_size + block.packed;
+      if (together > 1)
+        pack_groups(t, block.first, together, to);
+      else
+        loops.pack(weight + t * strides[0] + block.first * strides[2], strides[1], strides[2],
+                   per_group, block.width, to);
     });
     const std::int64_t widest = loops.padded(blocks[0].width);
     const std::int64_t rows =
@@ -137,9 +182,10 @@ struct Conv {
     std::fill_n(starts.data(), starts.size(), T(0));
     for (std::int64_t kind = 0; kind < kinds; ++kind)
       start(starts.data() + kind * widest, 1, widest, blocks[kind].first, blocks[kind].width);
-    // neighbouring tasks share a block's weights
+    // neighbouring tasks share a block's weights, or, with groups, a tile's rows
     parallel_tasks(tiles.count * kinds, threads, [&](std::int64_t task) {
-      const std::int64_t kind = task / tiles.count, tile = task % tiles.count;
+      const std::int64_t kind = shape.groups > 1 ? task % kinds : task / tiles.count;
+      const std::int64_t tile = shape.groups > 1 ? task / kinds : task % tiles.count;
       const Columns& block = blocks[kind];
       const Ready ready(loops);
       tile_task(
@@ -176,8 +222,8 @@ struct Conv {
 }  // namespace
 
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight,
-          const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs, void* y,
-          int threads) {
+          const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
+          const void* residual, bool relu, void* y, int threads) {
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
@@ -188,6 +234,8 @@ void conv(int dtype, const ConvShape& shape, const void* x, const void* weight,
                weight_strides,
                static_cast<const S*>(bias),
                pairs,
+               static_cast<const S*>(residual),
+               relu,
                static_cast<S*>(y),
                threads}
         .run();

@@ -12,16 +12,17 @@ struct ConvShape {
   std::int64_t groups;           // G, divides C and D
 };
 
-// y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t].
+// y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t], plus residual[o], and with relu
+// max(0, that).
 //
-// x [N, C] and y [M, D] are dense; W is [taps, C / G, D] with strides in elements; bias [D] or
-// null. Memory beyond the result: the weights once more in sums' precision with columns rounded up
+// x [N, C], residual [M, D] (or null) and y [M, D] are dense; W is [taps, C / G, D] with strides in
+// elements, which may be negative; bias [D] or null. Memory beyond the result: the weights once more in sums' precision with columns rounded up
 // to vectors, one tile of sums (256 KiB) a running task where y cannot hold them, and what Tiles
-// takes. A result element is summed tap by tap, in pair order within a tap: no thread count changes
-// it.
+// takes. A result element is summed tap by tap, in pair order within a tap, the centre tap first
+// where it covers every row: no thread count changes it.
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight,
-          const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs, void* y,
-          int threads);
+          const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
+          const void* residual, bool relu, void* y, int threads);
 
 // dW[t][c][d] = sum over pairs (i, o) of tap t of x[i][c] g[o][d], group by group.
 //

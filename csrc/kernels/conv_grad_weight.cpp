@@ -37,20 +37,6 @@ struct GradWeight {
   S* to;  // [taps, C / G, D]
   int threads;
 
-  void depthwise() const {
-    constexpr std::int64_t limit = 64;
-    const std::int64_t blocks = (shape.channels + limit - 1) / limit;
-    parallel_tasks(pairs.taps * blocks, threads, [&](std::int64_t task) {
-      const std::int64_t t = task / blocks, first = task % blocks * limit;
-      const std::int64_t channels = std::min(limit, shape.channels - first);
-      const std::int64_t begin = pairs.segments[t];
-      T sums[limit] = {};
-      loops.multiply_rows(x + first, shape.channels, g + first, shape.width, channels,
-                          pairs.in + begin, pairs.out + begin, pairs.segments[t + 1] - begin, sums);
-      loops.narrow(sums, to + t * shape.width + first, channels);
-    });
-  }
-
   // Taps in runs of about equal numbers of pairs.
   std::vector<std::int64_t> tap_runs(std::int64_t runs) const {
     std::vector<std::int64_t> ends;
@@ -59,6 +45,29 @@ struct GradWeight {
       if (t + 1 == pairs.taps || pairs.segments[t + 1] >= share) ends.push_back(t + 1);
     }
     return ends;
+  }
+
+  void depthwise(bool ordered) const {
+    constexpr std::int64_t limit = 64;
+    const std::int64_t blocks = (shape.channels + limit - 1) / limit;
+    const Tiles tiles(pairs, ordered, shape.num_out, tile_rows, threads);
+    const std::vector<std::int64_t> ends = tap_runs(threads > 1 ? 4 * threads : 1);
+    parallel_tasks(std::int64_t(ends.size()) * blocks, threads, [&](std::int64_t task) {
+      const std::int64_t run = task / blocks, first = task % blocks * limit;
+      const std::int64_t channels = std::min(limit, shape.channels - first);
+      const std::int64_t from = run == 0 ? 0 : ends[run - 1];
+      Buffer<T> sums((ends[run] - from) * limit);
+      std::fill_n(sums.data(), sums.size(), T(0));
+      for (std::int64_t tile = 0; tile < tiles.count; ++tile)
+        for (std::int64_t t = from; t < ends[run]; ++t) {
+          const std::int64_t begin = tiles.begin(tile, t);
+          loops.multiply_rows(x + first, shape.channels, g + first, shape.width, channels,
+                              tiles.in + begin, tiles.out + begin, tiles.end(tile, t) - begin,
+                              sums.data() + (t - from) * limit);
+        }
+      for (std::int64_t t = from; t < ends[run]; ++t)
+        loops.narrow(sums.data() + (t - from) * limit, to + t * shape.width + first, channels);
+    });
   }
 
   // A block takes all taps where their sums fit the cache, so that a tile of rows is fetched once;
@@ -124,7 +133,7 @@ struct GradWeight {
     const bool ordered = check_pairs(pairs, shape.num_in, shape.num_out, threads);
     if (shape.width == 0 || shape.channels == 0) return;
     if (shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups)
-      depthwise();
+      depthwise(ordered);
     else
       general(ordered);
   }

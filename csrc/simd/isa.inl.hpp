@@ -42,6 +42,7 @@ static Loops<S, T> loops() {
   made.add_rows = add_rows<S, T>;
   made.dot_rows = dot_rows<S, T>;
   made.max_rows = max_rows<S, T>;
+  made.finish_row = finish_row<S, T>;
   made.widen = widen_all<S, T>;
   made.narrow = narrow_all<S, T>;
   return made;

@@ -1,14 +1,76 @@
 // Loops over whole rows, left to the compiler's vectoriser.
 // Included inside the namespace of one instruction set, after convert.
 
+// how many pairs ahead rows are fetched
+constexpr std::int64_t fetched_ahead = 16;
+
+// NV vectors of a row in one go, their weights kept in registers.
+template <int NV, class T>
+static inline void scale_vectors(const T* x, std::int64_t ldx, const T* w, const std::int32_t* in,
+                                 const std::int32_t* out, std::int64_t n, std::int64_t first, T* y,
+                                 std::int64_t ldy, const T* start) {
+  Vec<T> scale[NV], begin[NV];
+  UNROLL for (int v = 0; v < NV; ++v) {
+    scale[v] = load(w + v * lanes<T>);
+    if (start != nullptr) begin[v] = load(start + v * lanes<T>);
+  }
+  for (std::int64_t p = 0; p < n; ++p) {
+    const T* from = x + in[p] * ldx;
+    T* to = y + (out[p] - first) * ldy;
+    if (p + fetched_ahead < n)
+      for (int v = 0; v < NV; ++v) PREFETCH(x + in[p + fetched_ahead] * ldx + v * lanes<T>);
+    UNROLL for (int v = 0; v < NV; ++v) {
+      Vec<T> sum = start != nullptr ? begin[v] : load(to + v * lanes<T>);
+      sum += scale[v] * load(from + v * lanes<T>);
+      store(to + v * lanes<T>, sum);
+    }
+  }
+}
+
 template <class S, class T>
 static void scale_rows(const S* x, std::int64_t ldx, std::int64_t channels, const T* w,
                        const std::int32_t* in, const std::int32_t* out, std::int64_t n,
-                       std::int64_t first, T* y, std::int64_t ldy) {
+                       std::int64_t first, T* y, std::int64_t ldy, const T* start) {
+  std::int64_t done = 0;
+  if constexpr (sizeof(S) == sizeof(T)) {
+    for (; done + 4 * lanes<T> <= channels; done += 4 * lanes<T>)
+      scale_vectors<4>(x + done, ldx, w + done, in, out, n, first, y + done, ldy,
+                       start == nullptr ? nullptr : start + done);
+    for (; done + lanes<T> <= channels; done += lanes<T>)
+      scale_vectors<1>(x + done, ldx, w + done, in, out, n, first, y + done, ldy,
+                       start == nullptr ? nullptr : start + done);
+  }
+  if (done == channels) return;
   for (std::int64_t p = 0; p < n; ++p) {
     const S* RESTRICT from = x + in[p] * ldx;
     T* RESTRICT to = y + (out[p] - first) * ldy;
-    for (std::int64_t c = 0; c < channels; ++c) to[c] += w[c] * widen(from[c]);
+    if (start != nullptr) {
+      for (std::int64_t c = done; c < channels; ++c) to[c] = start[c] + w[c] * widen(from[c]);
+    } else {
+      for (std::int64_t c = done; c < channels; ++c) to[c] += w[c] * widen(from[c]);
+    }
+  }
+}
+
+template <int NV, class T>
+static inline void multiply_vectors(const T* x, std::int64_t ldx, const T* g, std::int64_t ldg,
+                                    const std::int32_t* in, const std::int32_t* out, std::int64_t n,
+                                    T* acc) {
+  Vec<T> sum[NV] = {};
+  for (std::int64_t p = 0; p < n; ++p) {
+    const T* from = x + in[p] * ldx;
+    const T* with = g + out[p] * ldg;
+    if (p + fetched_ahead < n) {
+      for (int v = 0; v < NV; ++v) PREFETCH(x + in[p + fetched_ahead] * ldx + v * lanes<T>);
+      for (int v = 0; v < NV; ++v) PREFETCH(g + out[p + fetched_ahead] * ldg + v * lanes<T>);
+    }
+    UNROLL for (int v = 0; v < NV; ++v)
+        sum[v] += load(from + v * lanes<T>) * load(with + v * lanes<T>);
+  }
+  UNROLL for (int v = 0; v < NV; ++v) {
+    Vec<T> old = load(acc + v * lanes<T>);
+    old += sum[v];
+    store(acc + v * lanes<T>, old);
   }
 }
 
@@ -16,11 +78,27 @@ template <class S, class T>
 static void multiply_rows(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
                           std::int64_t channels, const std::int32_t* in, const std::int32_t* out,
                           std::int64_t n, T* RESTRICT acc) {
+  std::int64_t done = 0;
+  if constexpr (sizeof(S) == sizeof(T)) {
+    for (; done + 4 * lanes<T> <= channels; done += 4 * lanes<T>)
+      multiply_vectors<4>(x + done, ldx, g + done, ldg, in, out, n, acc + done);
+    for (; done + lanes<T> <= channels; done += lanes<T>)
+      multiply_vectors<1>(x + done, ldx, g + done, ldg, in, out, n, acc + done);
+  }
+  if (done == channels) return;
   for (std::int64_t p = 0; p < n; ++p) {
     const S* RESTRICT from = x + in[p] * ldx;
     const S* RESTRICT with = g + out[p] * ldg;
-    for (std::int64_t c = 0; c < channels; ++c) acc[c] += widen(from[c]) * widen(with[c]);
+    for (std::int64_t c = done; c < channels; ++c) acc[c] += widen(from[c]) * widen(with[c]);
   }
+}
+
+template <class S, class T>
+static void finish_row(T* RESTRICT sums, const S* RESTRICT other, std::int64_t n, bool relu) {
+  if (other != nullptr)
+    for (std::int64_t c = 0; c < n; ++c) sums[c] += widen(other[c]);
+  if (relu)
+    for (std::int64_t c = 0; c < n; ++c) sums[c] = sums[c] < 0 ? T(0) : sums[c];
 }
 
 template <class S, class T>

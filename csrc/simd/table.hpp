@@ -31,7 +31,8 @@ struct Loops {
                std::int64_t width, T* packed);
 
   // y[out[p] - first] += x[in[p]] W for pairs in order; a repeated output row is right.
-  // Where start [padded(width)] is given, rows are written instead: start + x[in[p]] W (channels > 0).
+  // Where start [padded(width)] is given, rows are written instead: start + x[in[p]] W. Not for 0
+  // channels.
   // y has padded(width) columns that may be written and row pitch ldy. Rows next[0 .. next_n) are
   // those of the call to come: they are fetched meanwhile.
   void (*gather_gemm)(const S* x, std::int64_t ldx, std::int64_t channels, const T* packed,
@@ -46,10 +47,11 @@ struct Loops {
                        std::int64_t ldg, std::int64_t width, const std::int32_t* in,
                        const std::int32_t* out, std::int64_t n, T* acc);
 
-  // y[out[p] - first][c] += w[c] x[in[p]][c]: a depthwise tap.
+  // y[out[p] - first][c] += w[c] x[in[p]][c]: a depthwise tap. Where start [channels] is given, rows
+  // are written instead: start + the product.
   void (*scale_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const T* w,
                      const std::int32_t* in, const std::int32_t* out, std::int64_t n,
-                     std::int64_t first, T* y, std::int64_t ldy);
+                     std::int64_t first, T* y, std::int64_t ldy, const T* start);
 
   // acc[c] += sum over pairs of x[in[p]][c] g[out[p]][c]: the weight gradient of that tap.
   void (*multiply_rows)(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
@@ -70,6 +72,9 @@ struct Loops {
   void (*max_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const std::int32_t* in,
                    const std::int32_t* out, std::int64_t n, std::int64_t first, T* best,
                    std::int64_t ldb, std::int32_t* winner, std::int64_t ldw);
+
+  // sums <- sums + other (where not null), then max(0, sums) where relu is set; NaN stays.
+  void (*finish_row)(T* sums, const S* other, std::int64_t n, bool relu);
 
   // Conversions: narrow rounds to nearest even.
   void (*widen)(const S* from, T* to, std::int64_t n);

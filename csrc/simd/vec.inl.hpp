@@ -35,6 +35,10 @@ static inline void multiply_add(Vec<T>& sum, T x, Vec<T> w) {
 template <class T>
 struct Vec {
   T lane[VECTOR_BYTES / sizeof(T)];
+  friend Vec operator*(Vec a, const Vec& b) {
+    for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i) a.lane[i] *= b.lane[i];
+    return a;
+  }
   Vec& operator+=(const Vec& other) {
     for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i) lane[i] += other.lane[i];
     return *this;
