@@ -209,3 +209,15 @@ class Geometry:
             )
         )
         return (out[0], out[1], out[2])
+
+
+def mirrored(offsets: Sequence[int]) -> bool:
+    """Return whether an odd number of offsets (3K ints) turns into itself when read backwards."""
+    taps = len(offsets) // 3
+    if taps % 2 == 0:
+        return False
+    return all(
+        offsets[3 * t + a] == -offsets[3 * (taps - 1 - t) + a]
+        for t in range(taps)
+        for a in range(3)
+    )

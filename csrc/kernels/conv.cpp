@@ -124,38 +124,12 @@ struct Conv {
     return i == 0 ? centre : i - 1;
   }
 
-  // Groups of less than a vector are taken together, as many as fill one: with zeros between them
-  // their weights take the same number of multiplications.
-  std::int64_t groups_together() const {
-    const std::int64_t group_width = shape.width / shape.groups;
-    std::int64_t together = 1;
-    for (std::int64_t n = 2; n <= shape.groups; ++n)
-      if (shape.groups % n == 0 && n * group_width <= loops.padded(1)) together = n;
-    return together;
-  }
-
-  // The weight of one tap and some groups as one matrix, zero where groups do not meet.
-  void pack_groups(std::int64_t t, std::int64_t first, std::int64_t together, T* packed) const {
+  void general(bool ordered) const {
     const std::int64_t per_group = shape.channels / shape.groups;
     const std::int64_t group_width = shape.width / shape.groups;
-    const std::int64_t wide = together * group_width;
-    Buffer<S> whole(together * per_group * wide);
-    std::fill_n(whole.data(), whole.size(), S{});
-    for (std::int64_t g = 0; g < together; ++g)
-      for (std::int64_t c = 0; c < per_group; ++c)
-        for (std::int64_t d = 0; d < group_width; ++d)
-          whole[(g * per_group + c) * wide + g * group_width + d] =
-              weight[t * strides[0] + c * strides[1] + (first + g * group_width + d) * strides[2]];
-    loops.pack(whole.data(), wide, 1, together * per_group, wide, packed);
-  }
-
-  void general(bool ordered) const {
-    const std::int64_t together = groups_together();
-    const std::int64_t per_group = shape.channels / shape.groups * together;
-    const std::int64_t group_width = shape.width / shape.groups * together;
     std::vector<Columns> blocks;
     std::int64_t tap_size = 0;
-    for (std::int64_t group = 0; group < shape.groups / together; ++group)
+    for (std::int64_t group = 0; group < shape.groups; ++group)
       for (std::int64_t d = 0; d < group_width; d += block_width) {
         const std::int64_t width = std::min(block_width, group_width - d);
         blocks.push_back({group, group * group_width + d, width, tap_size});
@@ -166,12 +140,8 @@ struct Conv {
     parallel_tasks(pairs.taps * kinds, threads, [&](std::int64_t task) {
       const Columns& block = blocks[task % kinds];
       const std::int64_t t = task / kinds;
-      T* to = packed.data() + t * tap_size + block.packed;
-      if (together > 1)
-        pack_groups(t, block.first, together, to);
-      else
-        loops.pack(weight + t * strides[0] + block.first * strides[2], strides[1], strides[2],
-                   per_group, block.width, to);
+      loops.pack(weight + t * strides[0] + block.first * strides[2], strides[1], strides[2],
+                 per_group, block.width, packed.data() + t * tap_size + block.packed);
     });
     const std::int64_t widest = loops.padded(blocks[0].width);
     const std::int64_t rows =

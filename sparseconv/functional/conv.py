@@ -53,11 +53,23 @@ def over_rulebook(
     topology: Topology,
     level: str,
     groups: int,
+    *,
+    residual: Tensor | None = None,  # [M, D]
+    relu: bool = False,
 ) -> SparseTensor:  # [M, D]
     """Convolve over a rulebook onto a level of a topology."""
-    num_out = topology.levels[level].coords.shape[0]
     features = conv(
-        x.features, weight, bias, book.in_rows, book.out_rows, book.segments, num_out, groups
+        x.features,
+        weight,
+        bias,
+        book.in_rows,
+        book.out_rows,
+        book.segments,
+        topology.levels[level].coords.shape[0],
+        groups,
+        symmetric=book.symmetric,
+        residual=residual,
+        relu=relu,
     )
     return SparseTensor.at(topology, level, features)
 

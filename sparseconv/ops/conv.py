@@ -21,14 +21,30 @@ def transpose_weight(
     return by_group.permute(0, 3, 2, 1).reshape(taps, width // groups, groups * per_group)
 
 
-def _fake_conv(features, weight, bias, in_rows, out_rows, segments, num_out, groups):
+# Of a symmetric rulebook, pairs (i, o) of tap t are pairs (o, i) of the tap mirrored at the centre.
+# Its adjoint then reads the same pairs with the taps of the weight `mirrored`, and output rows
+# stay in order, which those of a rulebook read backwards do not.
+
+
+def _fake_conv(
+    features,
+    weight,
+    bias,
+    in_rows,
+    out_rows,
+    segments,
+    num_out,
+    groups,
+    symmetric,
+    mirrored,
+):
     return features.new_empty(num_out, weight.shape[2])
 
 
 def _setup_conv(ctx, inputs, output):
-    features, weight, bias, in_rows, out_rows, segments, _, groups = inputs
+    features, weight, bias, in_rows, out_rows, segments, _, *ctx.kind = inputs
     ctx.save_for_backward(features, weight, in_rows, out_rows, segments)
-    ctx.groups, ctx.has_bias = groups, bias is not None
+    ctx.has_bias = bias is not None
 
 
 def _conv_backward(ctx, grad):
@@ -36,23 +52,33 @@ def _conv_backward(ctx, grad):
     need_features, need_weight, need_bias = ctx.needs_input_grad[:3]
     grad_features = grad_weight = grad_bias = None
     if need_features:
-        swapped = transpose_weight(weight, ctx.groups)
-        grad_features = _conv(
-            grad, swapped, None, out_rows, in_rows, segments, features.shape[0], ctx.groups
+        grad_features = _adjoint(
+            grad, weight, in_rows, out_rows, segments, features.shape[0], *ctx.kind
         )
     if need_weight:
-        grad_weight = _conv_grad_weight(features, grad, in_rows, out_rows, segments, ctx.groups)
+        grad_weight = _conv_grad_weight(features, grad, in_rows, out_rows, segments, *ctx.kind)
     if ctx.has_bias and need_bias:
         grad_bias = grad.sum(0)
-    return grad_features, grad_weight, grad_bias, None, None, None, None, None
+    return grad_features, grad_weight, grad_bias, *[None] * 7
 
 
-def _fake_conv_grad_weight(features, grad, in_rows, out_rows, segments, groups):
+def _adjoint(grad, weight, in_rows, out_rows, segments, num_in, groups, symmetric, mirrored):
+    swapped = transpose_weight(weight, groups)
+    rows = (in_rows, out_rows) if symmetric else (out_rows, in_rows)
+    return _conv(
+        grad, swapped, None, *rows, segments, num_in, groups, symmetric, mirrored != symmetric
+    )
+
+
+def _fake_conv_grad_weight(
+    features, grad, in_rows, out_rows, segments, groups, symmetric, mirrored
+):
     return features.new_empty(segments.shape[0] - 1, features.shape[1] // groups, grad.shape[1])
 
 
 def _setup_conv_grad_weight(ctx, inputs, output):
-    *tensors, ctx.groups = inputs
+    *tensors, groups, symmetric, mirrored = inputs
+    ctx.kind = groups, symmetric, mirrored
     ctx.save_for_backward(*tensors)
 
 
@@ -61,20 +87,25 @@ def _conv_grad_weight_backward(ctx, grad_weight):
     need_features, need_grad = ctx.needs_input_grad[:2]
     to_features = to_grad = None
     if need_features:
-        swapped = transpose_weight(grad_weight, ctx.groups)
-        to_features = _conv(
-            grad, swapped, None, out_rows, in_rows, segments, features.shape[0], ctx.groups
+        to_features = _adjoint(
+            grad, grad_weight, in_rows, out_rows, segments, features.shape[0], *ctx.kind
         )
     if need_grad:
         to_grad = _conv(
-            features, grad_weight, None, in_rows, out_rows, segments, grad.shape[0], ctx.groups
+            features, grad_weight, None, in_rows, out_rows, segments, grad.shape[0], *ctx.kind
         )
-    return to_features, to_grad, None, None, None, None
+    return to_features, to_grad, *[None] * 6
+
+
+def _fake_conv_fused(
+    features, weight, bias, residual, relu, in_rows, out_rows, segments, num_out, groups
+):
+    return features.new_empty(num_out, weight.shape[2])
 
 
 _conv = define(
     "conv(Tensor features, Tensor weight, Tensor? bias, Tensor in_rows, Tensor out_rows, "
-    "Tensor segments, SymInt num_out, int groups) -> Tensor",
+    "Tensor segments, SymInt num_out, int groups, bool symmetric, bool mirrored) -> Tensor",
     reference=reference.conv,
     compiled=compiled("conv", "conv"),
     fake=_fake_conv,
@@ -83,12 +114,19 @@ _conv = define(
 )
 _conv_grad_weight = define(
     "conv_grad_weight(Tensor features, Tensor grad, Tensor in_rows, Tensor out_rows, "
-    "Tensor segments, int groups) -> Tensor",
+    "Tensor segments, int groups, bool symmetric, bool mirrored) -> Tensor",
     reference=reference.conv_grad_weight,
     compiled=compiled("conv", "conv_grad_weight"),
     fake=_fake_conv_grad_weight,
     setup=_setup_conv_grad_weight,
     backward=_conv_grad_weight_backward,
+)
+_conv_fused = define(
+    "conv_fused(Tensor features, Tensor weight, Tensor? bias, Tensor? residual, bool relu, "
+    "Tensor in_rows, Tensor out_rows, Tensor segments, SymInt num_out, int groups) -> Tensor",
+    reference=reference.conv_fused,
+    compiled=compiled("conv", "conv_fused"),
+    fake=_fake_conv_fused,
 )
 
 
@@ -101,12 +139,17 @@ def conv(
     segments: Tensor,  # [K + 1] int64
     num_out: int,
     groups: int = 1,
+    *,
+    symmetric: bool = False,
+    residual: Tensor | None = None,  # [M, D]
+    relu: bool = False,
 ) -> Tensor:  # [M, D]
     """Convolve over the pairs of a rulebook.
 
-    `y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t]`; output group g reads input
-    group g. Under autocast the floating inputs are cast to its dtype. 16-bit storage accumulates
-    in float32. Differentiable twice.
+    `y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t]`, plus `residual[o]`, and with
+    `relu` the larger of that and 0; output group g reads input group g. Under autocast the floating
+    inputs are cast to its dtype. 16-bit storage accumulates in float32. Differentiable twice.
+    Residual and ReLU cost no pass of their own where no gradient is wanted.
 
     Args:
         features: float [N, C].
@@ -117,6 +160,10 @@ def conv(
         segments: int64 [K + 1], the pairs of tap t being `segments[t]:segments[t + 1]`.
         num_out: output rows M.
         groups: G.
+        symmetric: whether (o, i) is a pair of tap K - 1 - t for every pair (i, o) of tap t, as in a
+            submanifold layer: gradients then need no reordering. Not checked.
+        residual: same dtype, [M, D], added to the result, or None.
+        relu: whether to replace negative results by 0.
 
     Returns:
         float [M, D].
@@ -134,9 +181,24 @@ def conv(
         dtype = torch.get_autocast_dtype(device)
         features, weight = features.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
+        residual = None if residual is None else residual.to(dtype)
     check_conv(features, weight, bias, segments, groups)
     check_pairs(in_rows, out_rows)
-    return _conv(features, weight, bias, in_rows, out_rows, segments, num_out, groups)
+    rows = in_rows, out_rows, segments, num_out, groups
+    if residual is None and not relu:
+        return _conv(features, weight, bias, *rows, symmetric, False)
+    if residual is not None:
+        check_same_dtype("residual", residual, features)
+        if residual.dim() != 2 or residual.shape[1] != weight.shape[2]:
+            raise ValueError(
+                complain("residual", f"shape [M, {weight.shape[2]}]", f"{list(residual.shape)}")
+            )
+    given = (features, weight, bias, residual)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
+        y = _conv(features, weight, bias, *rows, symmetric, False)
+        y = y if residual is None else y + residual
+        return torch.relu(y) if relu else y
+    return _conv_fused(features, weight, bias, residual, relu, *rows)
 
 
 def conv_grad_weight(
@@ -146,6 +208,8 @@ def conv_grad_weight(
     out_rows: Tensor,  # [P] int32
     segments: Tensor,  # [K + 1] int64
     groups: int = 1,
+    *,
+    symmetric: bool = False,
 ) -> Tensor:  # [K, C / G, D]
     """Sum the outer products of paired rows, tap by tap: `dW[t] = sum x[i]^T g[o]`.
 
@@ -156,6 +220,7 @@ def conv_grad_weight(
         out_rows: int32 [P].
         segments: int64 [K + 1].
         groups: G, a divisor of C and D.
+        symmetric: as for `conv`.
 
     Returns:
         float [K, C / G, D].
@@ -175,4 +240,4 @@ def conv_grad_weight(
                 f"{groups}",
             )
         )
-    return _conv_grad_weight(features, grad, in_rows, out_rows, segments, groups)
+    return _conv_grad_weight(features, grad, in_rows, out_rows, segments, groups, symmetric, False)

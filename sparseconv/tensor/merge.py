@@ -95,4 +95,5 @@ def _joined(books: Sequence[Rulebook], in_starts: list[int], out_starts: list[in
         join_rows(segments, [book.in_rows for book in books], in_starts[:-1]),
         join_rows(segments, [book.out_rows for book in books], out_starts[:-1]),
         segments.sum(0),
+        all(book.symmetric for book in books),
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparseconv._errors import complain
-from sparseconv.geometry import Geometry, Triple
+from sparseconv.geometry import Geometry, Triple, mirrored
 from sparseconv.ops.coords import output_coords, site_index
 from sparseconv.ops.rulebook import rulebook
 from sparseconv.tensor.rulebook import Rulebook
@@ -104,7 +104,7 @@ class Topology:
         table = self.tables.get(source, none)
         with _keepable():
             made = rulebook(coords, table, out_coords, list(offsets), list(stride), same_sites)
-        return Rulebook(*made)
+        return Rulebook(*made, symmetric=same_sites and mirrored(offsets) and set(stride) == {1})
 
     def down(self, source: str, geometry: Geometry) -> str:
         """Return the name of the level a convolution of `geometry` gives, made when first asked.

@@ -48,11 +48,19 @@ class Sample:
         )
 
 
-def pairs_of(name: str, *geometry: object) -> tuple[Tensor, Tensor, Tensor, int, int]:
-    """Return in_rows, out_rows, segments, N, M of a convolution of a scene, by the oracle."""
+def pairs_of(
+    name: str, *geometry: object, onto_itself: bool = False
+) -> tuple[Tensor, Tensor, Tensor, int, int]:
+    """Return in_rows, out_rows, segments, N, M of a convolution of a scene, by the oracle.
+
+    Args:
+        name: of the scene.
+        *geometry: of the kernel.
+        onto_itself: whether the output sites are the input sites.
+    """
     spec, view = oracle.Spec.of(*geometry), scene(name)
     sites = oracle.sites_of(view.coords)
-    out = oracle.conv_sites(sites, spec, view.spatial_shape)
+    out = sites if onto_itself else oracle.conv_sites(sites, spec, view.spatial_shape)
     found = oracle.triples(sites, out, spec)
     return *oracle.by_tap(found, len(spec.taps)), len(sites), len(out)
 
@@ -84,14 +92,20 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
         return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
 
     for label, (name, *geometry) in CASES.items():
-        in_rows, out_rows, segments, n, m = pairs_of(name, *geometry)
+        onto_itself = label == "submanifold"
+        in_rows, out_rows, segments, n, m = pairs_of(name, *geometry, onto_itself=onto_itself)
         book = _shuffled(in_rows, out_rows, segments)
         taps, pairs = len(segments) - 1, len(in_rows)
-        yield Sample("conv", label, (normal(n, 4), normal(taps, 4, 3), normal(3), *book, m, 1))
-        grouped = (normal(n, 4), normal(taps, 2, 6), None, *book, m, 2)
+        kind = 1, onto_itself, False
+        plain = (normal(n, 4), normal(taps, 4, 3), normal(3), *book, m, *kind)
+        yield Sample("conv", label, plain)
+        yield Sample("conv_grad_weight", label, (normal(n, 4), normal(m, 3), *book, *kind))
+        # mirrored taps occur in gradients
+        kind = 2, onto_itself, onto_itself
+        grouped = (normal(n, 4), normal(taps, 2, 6), None, *book, m, *kind)
         yield Sample("conv", f"{label}-groups", grouped)
-        yield Sample("conv_grad_weight", label, (normal(n, 4), normal(m, 3), *book, 1))
-        yield Sample("conv_grad_weight", f"{label}-groups", (normal(n, 4), normal(m, 6), *book, 2))
+        outer = (normal(n, 4), normal(m, 6), *book, *kind)
+        yield Sample("conv_grad_weight", f"{label}-groups", outer)
         yield Sample("aggregate", label, (normal(n, 3), *book[:2], None, m))
         yield Sample("aggregate", f"{label}-weights", (normal(n, 3), *book[:2], normal(pairs), m))
         yield Sample("pair_dot", label, (normal(n, 3), normal(m, 3), *book[:2]))
@@ -110,6 +124,21 @@ def _joined() -> Iterator[Sample]:
         ends = torch.nn.functional.pad(torch.tensor(counts).cumsum(1), (1, 0))
         rows = [torch.arange(sum(each), dtype=torch.int32) % 3 for each in counts]
         yield Sample("join_rows", label, (ends, rows, [5 * n for n in range(len(rows))]))
+
+
+def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sample]:
+    """Yield samples of the primitives that are for inference and have no gradient."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
+
+    for label, (name, *geometry) in CASES.items():
+        *book, n, m = pairs_of(name, *geometry)
+        x, w = normal(n, 4), normal(len(book[2]) - 1, 2, 6)
+        residual = normal(m, 6)
+        yield Sample("conv_fused", label, (x, w, normal(6), residual, True, *book, m, 2))
+        yield Sample("conv_fused", f"{label}-plain", (x, w, None, None, False, *book, m, 2))
 
 
 def placement() -> Iterator[Sample]:

@@ -61,6 +61,61 @@ def test_conv(backend, case, dtype, channels, width, groups):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", SCENES, ids=str)
+@pytest.mark.parametrize(("channels", "width", "groups"), [(5, 7, 1), (32, 64, 1), (6, 6, 6)])
+def test_residual_and_relu(backend, case, dtype, channels, width, groups):
+    *book, n, m = pairs_of(*case)
+    x = torch.randn(n, channels, dtype=torch.float64).to(dtype)
+    w = torch.randn(len(book[2]) - 1, channels // groups, width, dtype=torch.float64).to(dtype)
+    b = torch.randn(width, dtype=torch.float64).to(dtype)
+    r = torch.randn(m, width, dtype=torch.float64).to(dtype)
+    sums = oracle.convolve(x, w, b, triples(*book), m, groups)
+    near = close(dtype, "forward", len(w) * channels // groups)
+    for residual, relu in ((r, True), (r, False), (None, True)):
+        expected = sums if residual is None else sums + r.double()
+        expected = expected.clamp(min=0) if relu else expected
+        y = conv(x, w, b, *book, m, groups, residual=residual, relu=relu)
+        assert y.dtype == dtype
+        torch.testing.assert_close(y.double(), expected, **near)
+
+
+def test_relu_keeps_what_is_no_number(backend):
+    rows = torch.arange(2, dtype=torch.int32)
+    x = torch.tensor([[float("nan")], [-1.0]])
+    y = conv(x, torch.ones(1, 1, 1), None, rows, rows, torch.tensor([0, 2]), 2, relu=True)
+    assert y[0].isnan() and y[1] == 0
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_gradients_of_a_symmetric_rulebook(backend, groups):
+    *book, n, m = pairs_of("random_sparse", 3, 1, 1, onto_itself=True)
+    assert n == m > 20
+    x = torch.randn(n, 4, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(27, 4 // groups, 4, dtype=torch.float64, requires_grad=True)
+    g, pairs = torch.randn(n, 4, dtype=torch.float64), triples(*book)
+    expected = oracle.convolve(x, w, None, pairs, n, groups)
+    wanted = torch.autograd.grad(expected, (x, w), g)
+    for symmetric in (False, True):
+        y = conv(x, w, None, *book, n, groups, symmetric=symmetric)
+        for found, right in zip(torch.autograd.grad(y, (x, w), g), wanted, strict=True):
+            torch.testing.assert_close(found, right, **EXACT)
+
+
+def test_fusing_and_differentiating_agree(backend):
+    *book, n, m = pairs_of("negative", 2, 2)
+    x, w = torch.randn(n, 3).double(), torch.randn(8, 3, 5).double().requires_grad_()
+    r = torch.randn(m, 5).double().requires_grad_()
+    y = conv(x, w, None, *book, m, residual=r, relu=True)
+    with torch.no_grad():
+        torch.testing.assert_close(conv(x, w, None, *book, m, residual=r, relu=True), y)
+
+    def run(w, r):
+        return conv(x, w, None, *book, m, residual=r, relu=True)
+
+    assert torch.autograd.gradcheck(run, (w, r))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", SCENES, ids=str)
 @pytest.mark.parametrize(("channels", "width", "groups"), [(1, 1, 1), (5, 7, 1), (6, 4, 2)])
 def test_conv_grad_weight(backend, case, dtype, channels, width, groups):
     in_rows, out_rows, segments, n, m = pairs_of(*case)

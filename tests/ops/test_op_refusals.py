@@ -26,6 +26,11 @@ CALLS = {
         ValueError,
         r"coords: expected shape \[N, 4\], found int32 \[1, 3\]",
     ),
+    "residual": (
+        lambda: conv(X, W, None, ROWS, ROWS, SEGMENTS, 3, residual=torch.ones(3, 5)),
+        ValueError,
+        r"residual: expected shape \[M, 2\], found \[3, 5\]",
+    ),
     "queries": (
         lambda: coords_ops.lookup(COORDS, coords_ops.site_index(COORDS), COORDS.float()),
         TypeError,

@@ -7,10 +7,11 @@ from sparseconv.testing import samples
 
 ARITHMETIC = list(samples.arithmetic())
 PLACEMENT = list(samples.placement())
+INFERENCE = list(samples.inference())
 HAS_GRAD = [s for s in ARITHMETIC if "empty" not in s.label or s.op == "conv"]
 
 
-@pytest.mark.parametrize("sample", ARITHMETIC + PLACEMENT, ids=str)
+@pytest.mark.parametrize("sample", ARITHMETIC + PLACEMENT + INFERENCE, ids=str)
 def test_schema_and_fake(backend, sample):
     utilities = ("test_schema", "test_faketensor")
     torch.library.opcheck(sample.overload(), sample.args, test_utils=utilities)
@@ -40,10 +41,10 @@ def test_every_op_has_samples():
         for name in torch._C._dispatch_get_all_op_names()
         if name.startswith("sparseconv::")
     }
-    assert registered == {s.op for s in ARITHMETIC + PLACEMENT}
+    assert registered == {s.op for s in ARITHMETIC + PLACEMENT + INFERENCE}
 
 
-@pytest.mark.parametrize("sample", ARITHMETIC, ids=str)
+@pytest.mark.parametrize("sample", ARITHMETIC + INFERENCE, ids=str)
 def test_meta_tensors_give_shapes_and_dtypes(sample):
     real = sample.overload()(*sample.args)
     moved = [a.to("meta") if isinstance(a, torch.Tensor) else a for a in sample.args]

@@ -48,6 +48,30 @@ def test_reverse_is_a_view():
     assert back.reversed.in_rows is book.in_rows
 
 
+def test_only_a_mirrored_one_is_symmetric():
+    x = scene("random_sparse").tensor(2)
+    coarse = x.topology.down(x.level, Geometry.make(2, 2))
+    for source, target, geometry, symmetric in (
+        (x.level, x.level, THREE, True),
+        (x.level, x.level, Geometry.submanifold(2), False),
+        (x.level, x.level, Geometry.make(3, 2, 1), False),
+        (x.level, coarse, Geometry.make(2, 2), False),
+    ):
+        book = x.topology.rulebook(source, target, geometry)
+        pairs = set(
+            zip(
+                book.in_rows.tolist(),
+                book.out_rows.tolist(),
+                book.tap_of_pair.tolist(),
+                strict=True,
+            )
+        )
+        mirror = {(o, i, book.taps - 1 - t) for i, o, t in pairs}
+        assert book.symmetric == symmetric == (pairs == mirror)
+        assert book.reversed.symmetric == symmetric
+        assert book.apply(torch.clone).symmetric == symmetric
+
+
 def test_layers_of_one_geometry_share_one_rulebook(backend, monkeypatch):
     from sparseconv.tensor import topology
 

@@ -17,8 +17,67 @@ def conv(
     segments: Tensor,  # [K + 1] int64
     num_out: int,
     groups: int,
+    symmetric: bool = False,
+    mirrored: bool = False,
 ) -> Tensor:  # [M, D]
     """Return `y[o] = bias + sum over pairs (i, o) of tap t of x[i] W[t]`, group by group."""
+    return _run(
+        features,
+        weight,
+        bias,
+        None,
+        False,
+        in_rows,
+        out_rows,
+        segments,
+        num_out,
+        groups,
+        mirrored=mirrored,
+    )
+
+
+def conv_fused(
+    features: Tensor,  # [N, C]
+    weight: Tensor,  # [K, C / G, D]
+    bias: Tensor | None,  # [D]
+    residual: Tensor | None,  # [M, D]
+    relu: bool,
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    segments: Tensor,  # [K + 1] int64
+    num_out: int,
+    groups: int,
+) -> Tensor:  # [M, D]
+    """Return `conv` plus the residual, and with `relu` the larger of that and 0."""
+    return _run(
+        features,
+        weight,
+        bias,
+        residual,
+        relu,
+        in_rows,
+        out_rows,
+        segments,
+        num_out,
+        groups,
+        mirrored=False,
+    )
+
+
+def _run(
+    features: Tensor,  # [N, C]
+    weight: Tensor,  # [K, C / G, D]
+    bias: Tensor | None,  # [D]
+    residual: Tensor | None,  # [M, D]
+    relu: bool,
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    segments: Tensor,  # [K + 1] int64
+    num_out: int,
+    groups: int,
+    *,
+    mirrored: bool,
+) -> Tensor:  # [M, D]
     features = rows("features", features)
     in_rows, out_rows = pairs(in_rows, out_rows)
     segments, taps = taps_of(segments)
@@ -35,7 +94,14 @@ def conv(
         bias = dense("bias", bias, dtype, 1)
         if bias.shape[0] != width:
             raise ValueError(complain("bias", f"[{width}]", f"{list(bias.shape)}"))
+    if residual is not None:
+        residual = dense("residual", residual, dtype, 2)
+        if residual.shape != (num_out, width):
+            raise ValueError(complain("residual", f"{[num_out, width]}", f"{list(residual.shape)}"))
     y = features.new_empty(num_out, width)
+    first, (step, *steps) = weight.data_ptr(), weight.stride()
+    if mirrored and taps:
+        first, step = first + (taps - 1) * step * weight.element_size(), -step
     _native.conv(
         DTYPES[dtype],
         num_in,
@@ -44,14 +110,17 @@ def conv(
         width,
         groups,
         features.data_ptr(),
-        weight.data_ptr(),
-        *weight.stride(),
+        first,
+        step,
+        *steps,
         0 if bias is None else bias.data_ptr(),
         in_rows.data_ptr(),
         out_rows.data_ptr(),
         segments.data_ptr(),
         taps,
         in_rows.shape[0],
+        0 if residual is None else residual.data_ptr(),
+        relu,
         y.data_ptr(),
         torch.get_num_threads(),
     )
@@ -65,6 +134,8 @@ def conv_grad_weight(
     out_rows: Tensor,  # [P] int32
     segments: Tensor,  # [K + 1] int64
     groups: int,
+    symmetric: bool = False,
+    mirrored: bool = False,
 ) -> Tensor:  # [K, C / G, D]
     """Return `dW[t] = sum over pairs (i, o) of tap t of x[i]^T g[o]`, group by group."""
     features = rows("features", features)
@@ -92,4 +163,4 @@ def conv_grad_weight(
         grad_weight.data_ptr(),
         torch.get_num_threads(),
     )
-    return grad_weight
+    return grad_weight.flip(0) if mirrored else grad_weight

@@ -20,8 +20,37 @@ def conv(
     segments: Tensor,  # [K + 1] int64
     num_out: int,
     groups: int,
+    symmetric: bool = False,
+    mirrored: bool = False,
 ) -> Tensor:  # [M, D]
     """Return `y[o] = bias + sum over pairs (i, o) of tap t of x[i] W[t]`, group by group."""
+    return conv_fused(
+        features,
+        weight.flip(0) if mirrored else weight,
+        bias,
+        None,
+        False,
+        in_rows,
+        out_rows,
+        segments,
+        num_out,
+        groups,
+    )
+
+
+def conv_fused(
+    features: Tensor,  # [N, C]
+    weight: Tensor,  # [K, C / G, D]
+    bias: Tensor | None,  # [D]
+    residual: Tensor | None,  # [M, D]
+    relu: bool,
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    segments: Tensor,  # [K + 1] int64
+    num_out: int,
+    groups: int,
+) -> Tensor:  # [M, D]
+    """Return `conv` plus the residual, and with `relu` the larger of that and 0."""
     wide = accumulator(features.dtype)
     x, w = features.to(wide), weight.to(wide)
     taps, per_group, width = w.shape
@@ -37,7 +66,9 @@ def conv(
         y.index_add_(0, outputs[pairs], product)
     if bias is not None:
         y += bias.to(wide)
-    return y.to(features.dtype)
+    if residual is not None:
+        y += residual.to(wide)
+    return (y.relu_() if relu else y).to(features.dtype)
 
 
 def conv_grad_weight(
@@ -47,6 +78,8 @@ def conv_grad_weight(
     out_rows: Tensor,  # [P] int32
     segments: Tensor,  # [K + 1] int64
     groups: int,
+    symmetric: bool = False,
+    mirrored: bool = False,
 ) -> Tensor:  # [K, C / G, D]
     """Return `dW[t] = sum over pairs (i, o) of tap t of x[i]^T g[o]`, group by group."""
     wide = accumulator(features.dtype)
@@ -62,4 +95,4 @@ def conv_grad_weight(
         left = x[inputs[pairs]].reshape(-1, groups, per_group)
         right = g[outputs[pairs]].reshape(-1, groups, width // groups)
         out[t] = torch.einsum("pgc,pgd->cgd", left, right).reshape(per_group, width)
-    return out.to(features.dtype)
+    return (out.flip(0) if mirrored else out).to(features.dtype)
