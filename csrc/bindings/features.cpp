@@ -1,6 +1,7 @@
 #include "bindings/bind.hpp"
 #include "kernels/aggregate.hpp"
 #include "kernels/conv.hpp"
+#include "kernels/norm.hpp"
 
 namespace sparseconv {
 namespace {
@@ -87,6 +88,46 @@ void bind_features(nb::module_& m) {
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"), nb::arg("x"),
       nb::arg("in"), nb::arg("out"), nb::arg("count"), nb::arg("y"), nb::arg("winner"),
       nb::arg("threads"), release, "Write the maxima and the rows that gave them.");
+  m.def(
+      "norm_stats",
+      [](int dtype, std::int64_t rows, std::int64_t channels, Address x, Address mean, Address var,
+         int threads) {
+        norm_stats(dtype, rows, channels, pointer<void>(x), pointer<void>(mean), pointer<void>(var),
+                   threads);
+      },
+      nb::arg("dtype"), nb::arg("rows"), nb::arg("channels"), nb::arg("x"), nb::arg("mean"),
+      nb::arg("var"), nb::arg("threads"), release, "Write mean and biased variance of each column.");
+  m.def(
+      "norm_apply",
+      [](int dtype, std::int64_t rows, std::int64_t channels, Address x, Address mean, Address var,
+         Address weight, Address bias, double eps, Address residual, bool relu, Address y,
+         int threads) {
+        norm_apply(dtype, rows, channels, pointer<void>(x),
+                   {pointer<void>(mean), pointer<void>(var), pointer<void>(weight),
+                    pointer<void>(bias), eps},
+                   pointer<void>(residual), relu, pointer<void>(y), threads);
+      },
+      nb::arg("dtype"), nb::arg("rows"), nb::arg("channels"), nb::arg("x"), nb::arg("mean"),
+      nb::arg("var"), nb::arg("weight"), nb::arg("bias"), nb::arg("eps"), nb::arg("residual"),
+      nb::arg("relu"), nb::arg("y"), nb::arg("threads"), release,
+      "Write y; weight, bias and residual 0 for none.");
+  m.def(
+      "norm_grad",
+      [](int dtype, std::int64_t rows, std::int64_t channels, Address g, Address x, Address y,
+         Address mean, Address var, Address weight, Address bias, double eps, bool relu, bool batch,
+         Address grad_x, Address grad_weight, Address grad_bias, Address grad_residual,
+         int threads) {
+        norm_grad(dtype, rows, channels, pointer<void>(g), pointer<void>(x), pointer<void>(y),
+                  {pointer<void>(mean), pointer<void>(var), pointer<void>(weight),
+                   pointer<void>(bias), eps},
+                  relu, batch, pointer<void>(grad_x), pointer<void>(grad_weight),
+                  pointer<void>(grad_bias), pointer<void>(grad_residual), threads);
+      },
+      nb::arg("dtype"), nb::arg("rows"), nb::arg("channels"), nb::arg("g"), nb::arg("x"),
+      nb::arg("y"), nb::arg("mean"), nb::arg("var"), nb::arg("weight"), nb::arg("bias"),
+      nb::arg("eps"), nb::arg("relu"), nb::arg("batch"), nb::arg("grad_x"),
+      nb::arg("grad_weight"), nb::arg("grad_bias"), nb::arg("grad_residual"), nb::arg("threads"),
+      release, "Write the gradients; with y, the output, that of the residual too.");
 }
 
 }  // namespace sparseconv

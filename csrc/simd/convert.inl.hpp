@@ -54,3 +54,25 @@ template <class S, class T>
 static inline void narrow_row(const T* from, S* to, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) narrow(from[i], to[i]);
 }
+
+// whole vectors of the type of sums
+template <class S, class T>
+static inline Vec<T> load_wide(const S* from) {
+  if constexpr (sizeof(S) == sizeof(T)) {
+    return load(from);
+  } else {
+    T wide[lanes<T>];
+    widen_row(from, wide, lanes<T>);
+    return load(wide);
+  }
+}
+template <class T, class S>
+static inline void store_narrow(S* to, Vec<T> v) {
+  if constexpr (sizeof(S) == sizeof(T)) {
+    store(to, v);
+  } else {
+    T wide[lanes<T>];
+    store(wide, v);
+    narrow_row(wide, to, lanes<T>);
+  }
+}

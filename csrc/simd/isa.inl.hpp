@@ -30,6 +30,8 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 
 #include "simd/roofline.inl.hpp"
 
+#include "simd/norm.inl.hpp"
+
 template <class S, class T>
 static Loops<S, T> loops() {
   Loops<S, T> made;
@@ -43,6 +45,10 @@ static Loops<S, T> loops() {
   made.dot_rows = dot_rows<S, T>;
   made.max_rows = max_rows<S, T>;
   made.finish_row = finish_row<S, T>;
+  made.moments = moments<S, T>;
+  made.norm_rows = norm_rows<S, T>;
+  made.norm_sums = norm_sums<S, T>;
+  made.norm_grad_rows = norm_grad_rows<S, T>;
   made.widen = widen_all<S, T>;
   made.narrow = narrow_all<S, T>;
   return made;

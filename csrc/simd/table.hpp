@@ -76,6 +76,26 @@ struct Loops {
   // sums <- sums + other (where not null), then max(0, sums) where relu is set; NaN stays.
   void (*finish_row)(T* sums, const S* other, std::int64_t n, bool relu);
 
+  // Batch norm. n numbers of whole dense rows; values per channel repeat over `period` numbers,
+  // itself whole rows. sum += x - middle, squares += (x - middle)^2, number by number of a period.
+  void (*moments)(const S* x, std::int64_t n, std::int64_t period, const T* middle, T* sum,
+                  T* squares);
+
+  // y = (x - mean) scale + shift + other, clipped below at 0 where relu; other may be null.
+  void (*norm_rows)(const S* x, const S* other, std::int64_t n, std::int64_t period, const T* mean,
+                    const T* scale, const T* shift, bool relu, S* y);
+
+  // sum += v, dot += v (x - mean), v being g where the output of norm_rows was above 0, else 0
+  // (without relu: g). Where y is not null it is that output, and masked <- v.
+  void (*norm_sums)(const S* g, const S* x, const S* y, std::int64_t n, std::int64_t period,
+                    const T* mean, const T* scale, const T* shift, bool relu, S* masked, T* sum,
+                    T* dot);
+
+  // grad_x = scale (v - less - (x - mean) slope), the mask of v made of x again.
+  void (*norm_grad_rows)(const S* g, const S* x, std::int64_t n, std::int64_t period,
+                         const T* mean, const T* scale, const T* shift, bool relu, const T* less,
+                         const T* slope, S* grad_x);
+
   // Conversions: narrow rounds to nearest even.
   void (*widen)(const S* from, T* to, std::int64_t n);
   void (*narrow)(const T* from, S* to, std::int64_t n);

@@ -30,6 +30,12 @@ template <class T>
 static inline void multiply_add(Vec<T>& sum, T x, Vec<T> w) {
   sum += x * w;
 }
+// v where key is above 0 or NaN, else 0
+template <class V>
+static inline V where_above(V key, V v) {
+  const V zero = {};
+  return key <= zero ? zero : v;
+}
 #else
 // any other compiler: a plain array, left to its vectoriser
 template <class T>
@@ -43,7 +49,22 @@ struct Vec {
     for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i) lane[i] += other.lane[i];
     return *this;
   }
+  friend Vec operator+(Vec a, const Vec& b) { return a += b; }
+  friend Vec operator-(Vec a, const Vec& b) {
+    for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i) a.lane[i] -= b.lane[i];
+    return a;
+  }
+  friend Vec operator*(Vec a, const Vec& b) {
+    for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i) a.lane[i] *= b.lane[i];
+    return a;
+  }
 };
+template <class T>
+static inline Vec<T> where_above(const Vec<T>& key, Vec<T> v) {
+  for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i)
+    v.lane[i] = key.lane[i] <= T(0) ? T(0) : v.lane[i];
+  return v;
+}
 template <class T>
 static inline Vec<T> load(const T* from) {
   Vec<T> v;

@@ -9,7 +9,7 @@ from sparseconv.nn.conv.regular import SparseConv3d
 from sparseconv.nn.conv.submanifold import SubMConv3d
 from sparseconv.nn.features import Linear, ReLU
 from sparseconv.nn.norm import BatchNorm
-from sparseconv.nn.sequential import Sequential
+from sparseconv.nn.sequential import Sequential, residual
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -53,8 +53,7 @@ class ResidualBlock(nn.Module):
         x: SparseTensor,  # [N, C]
     ) -> SparseTensor:  # [N, D]
         """Return the block's output at the sites of `x`."""
-        y = self.second(self.first(x))
-        return self.relu(y.replace(features=y.features + self.skip(x).features))
+        return residual(self.second, self.first(x), self.skip(x), self.relu)
 
 
 def down(in_channels: int, out_channels: int) -> Sequential:

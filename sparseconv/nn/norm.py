@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as dense
 
+from sparseconv.ops.norm import batch_norm, norm_apply
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -32,20 +33,53 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(
         self,
         x: SparseTensor | Tensor,  # [N, C]
+        *,
+        add: SparseTensor | Tensor | None = None,  # [N, C]
+        relu: bool = False,
     ) -> SparseTensor | Tensor:  # [N, C]
-        """Return the normalised tensor, sparse or plain as given."""
+        """Return the normalised tensor, sparse or plain as given.
+
+        Args:
+            x: what is normalised.
+            add: added to the result, row by row.
+            relu: whether to clip the sum below at 0. Both are done in the pass that normalises.
+        """
         features = x.features if isinstance(x, SparseTensor) else x
+        other = add.features if isinstance(add, SparseTensor) else add
         self._check_input_dim(features)
-        # torch's kernel looks at the row count, which a traced graph does not know
+        # an op of fixed sizes knows its row count, a traced graph does not
         traced = torch.compiler.is_compiling()
-        y = self._traced(features) if traced else self._eager(features)
+        ours = not traced and features.dim() == 2 and features.device.type == "cpu"
+        fits = other is None or (other.dtype, other.shape) == (features.dtype, features.shape)
+        if ours and fits and (features.shape[0] > 1 or self.running_mean is not None):
+            y = self._fused(features, other, relu)
+        else:
+            y = self._traced(features) if traced else self._of_torch(features)
+            y = y if other is None else y + other
+            y = y.relu() if relu else y
         return x.replace(features=y) if isinstance(x, SparseTensor) else y
 
-    def _eager(self, x: Tensor) -> Tensor:
+    def _fused(self, x: Tensor, other: Tensor | None, relu: bool) -> Tensor:
         tracked = self.running_mean is not None
-        few = x.shape[0] < 2
-        use_batch = (self.training or not tracked) and not few
-        if few and not tracked:
+        if not self._uses_batch(x):
+            given = (self.running_mean, self.running_var, self.weight, self.bias)
+            return norm_apply(x, *given, other, eps=self.eps, relu=relu)
+        y, mean, var = batch_norm(x, self.weight, self.bias, other, eps=self.eps, relu=relu)
+        if self.training and tracked:
+            self.num_batches_tracked.add_(1)
+            momentum, rows = self._momentum(), x.shape[0]
+            with torch.no_grad():
+                unbiased = var * (rows / (rows - 1))
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+                self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+        return y
+
+    def _uses_batch(self, x: Tensor) -> bool:
+        return (self.training or self.running_mean is None) and x.shape[0] > 1
+
+    def _of_torch(self, x: Tensor) -> Tensor:
+        tracked, use_batch = self.running_mean is not None, self._uses_batch(x)
+        if not use_batch and not tracked:
             return x * 0 if self.bias is None else x * 0 + self.bias
         momentum = 0.0
         if use_batch and self.training and tracked:
@@ -62,7 +96,7 @@ class BatchNorm(nn.BatchNorm1d):
             self.eps,
         )
 
-    def _momentum(self) -> float | Tensor:
+    def _momentum(self) -> float:
         if self.momentum is not None:
             return self.momentum
         return 1.0 / float(self.num_batches_tracked)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
+from sparseconv.nn.features import ReLU
+from sparseconv.nn.norm import BatchNorm
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -22,16 +26,73 @@ def call(module: nn.Module, x: SparseTensor | Tensor) -> SparseTensor | Tensor:
     if not isinstance(x, SparseTensor):
         return module(x)
     if type(module) is nn.Sequential:
-        for inner in module:
-            x = call(inner, x)
-        return x
+        return chain(module, x)
     if type(module).__module__.startswith("torch.nn."):
         return x.replace(features=module(x.features))
     return module(x)
 
 
+def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTensor | Tensor:
+    """Call modules one after another; a batch norm does the work of the ReLU behind it.
+
+    Args:
+        modules: in order.
+        x: sparse or plain tensor.
+
+    Returns:
+        What the last one makes of it.
+    """
+    before = None
+    for module in modules:
+        if before is not None:
+            clips = _is(module, ReLU, nn.ReLU)
+            x = before(x, relu=True) if clips else before(x)
+            before = None
+            if clips:
+                continue
+        if _is(module, BatchNorm):
+            before = module
+        else:
+            x = call(module, x)
+    return x if before is None else before(x)
+
+
+def residual(
+    branch: nn.Sequential, x: SparseTensor, other: SparseTensor, activation: nn.Module
+) -> SparseTensor:
+    """Return `activation(branch(x) + other)`, the end in one pass where it is norm, sum and ReLU.
+
+    Args:
+        branch: modules in order.
+        x: their input.
+        other: a tensor at the sites of the branch's result.
+        activation: a module.
+    """
+    *first, last = branch
+    if _is(last, BatchNorm) and _is(activation, ReLU, nn.ReLU) and not _hooked(branch):
+        return last(chain(first, x), add=other, relu=True)
+    y = branch(x)
+    return call(activation, y.replace(features=y.features + other.features))
+
+
+def _is(module: nn.Module, *kinds: type) -> bool:
+    """Return whether a module is one of these, not of a subclass, with nobody listening to it."""
+    return type(module) in kinds and not _hooked(module)
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
 class Sequential(nn.Sequential):
     """`torch.nn.Sequential` for sparse tensors, in which torch's own modules act on the features.
+
+    A `BatchNorm` with a ReLU behind it is computed as one.
 
     Args:
         *modules: layers in order, or one ordered dict of them.
@@ -44,6 +105,4 @@ class Sequential(nn.Sequential):
 
     def forward(self, x: SparseTensor | Tensor) -> SparseTensor | Tensor:
         """Apply the modules one after another."""
-        for module in self:
-            x = call(module, x)
-        return x
+        return chain(self, x)

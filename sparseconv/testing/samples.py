@@ -112,6 +112,23 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
         # values far apart, so that a finite difference changes no winner
         apart = torch.randperm(n * 3, generator=rng).to(dtype).reshape(n, 3)
         yield Sample("pool_max", label, (apart, *book[:2], m))
+        x, other, y = normal(n, 3), normal(n, 3), normal(n, 3)
+        mean, spread, weight, bias = normal(3), 0.5 + normal(3).square(), normal(3), normal(3)
+        given = (mean, spread, weight, bias)
+        eps = 1e-3
+        yield Sample("batch_norm", label, (x, None, None, None, eps, False))
+        yield Sample("batch_norm", f"{label}-relu", (x, weight, bias, None, eps, True))
+        yield Sample("batch_norm", f"{label}-residual", (x, weight, bias, other, eps, True))
+        yield Sample("norm_apply", label, (x, mean, spread, None, None, None, eps, False))
+        yield Sample("norm_apply", f"{label}-relu", (x, *given, None, eps, True))
+        yield Sample("norm_apply", f"{label}-residual", (x, *given, other, eps, True))
+        yield Sample("norm_apply", f"{label}-sum", (x, *given, other, eps, False))
+        yield Sample(
+            "norm_grad", label, (other, x, None, mean, spread, None, None, eps, False, True)
+        )
+        yield Sample("norm_grad", f"{label}-relu", (other, x, None, *given, eps, True, True))
+        yield Sample("norm_grad", f"{label}-residual", (other, x, y, *given, eps, True, True))
+        yield Sample("norm_grad", f"{label}-given", (other, x, y, *given, eps, True, False))
 
 
 def _joined() -> Iterator[Sample]:

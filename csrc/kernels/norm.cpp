@@ -1,0 +1,205 @@
+#include "kernels/norm.hpp"
+
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "core/buffer.hpp"
+#include "core/dtype.hpp"
+#include "core/parallel.hpp"
+
+namespace sparseconv {
+namespace {
+
+// How rows are cut. Nothing here depends on the number of threads, so sums do not either.
+struct Cut {
+  std::int64_t repeat;  // rows of a period, which is whole vectors and not too short
+  std::int64_t period;  // numbers
+  std::int64_t block;   // rows whose sums are kept in the type of sums
+  std::int64_t task;    // rows whose sums are merged in double, one block after the other
+
+  Cut(std::int64_t channels, std::int64_t element) {
+    constexpr std::int64_t vector = 16, shortest = 128;
+    repeat = vector / std::gcd(channels, vector);
+    while (repeat * channels < shortest) repeat *= 2;
+    period = repeat * channels;
+    block = repeat * std::max<std::int64_t>(32 * 1024 / (period * element), 1);
+    task = 16 * block;
+  }
+  std::int64_t tasks(std::int64_t rows) const { return (rows + task - 1) / task; }
+};
+
+// Values per channel, repeated over a period.
+template <class T>
+struct Repeated {
+  Buffer<T> values;
+  template <class Value>
+  Repeated(const Cut& cut, std::int64_t channels, Value&& value) : values(cut.period) {
+    for (std::int64_t c = 0; c < channels; ++c) values[c] = T(value(c));
+    for (std::int64_t i = channels; i < cut.period; ++i) values[i] = values[i - channels];
+  }
+  const T* data() const { return values.data(); }
+};
+
+template <class T>
+struct Affine {
+  Repeated<T> mean, scale, shift;
+  Affine(const Cut& cut, std::int64_t channels, const Norm& norm)
+      : mean(cut, channels, [&](std::int64_t c) { return at(norm.mean, c); }),
+        scale(cut, channels,
+              [&](std::int64_t c) {
+                const double spread = std::sqrt(double(at(norm.var, c)) + norm.eps);
+                return (norm.weight ? double(at(norm.weight, c)) : 1.0) / spread;
+              }),
+        shift(cut, channels, [&](std::int64_t c) { return norm.bias ? at(norm.bias, c) : T(0); }) {}
+
+ private:
+  static T at(const void* values, std::int64_t c) { return static_cast<const T*>(values)[c]; }
+};
+
+// Number i of a period belongs to channel i modulo the channels; add them up in that order.
+template <class T>
+void fold(const Buffer<T>& period, std::int64_t channels, double* to) {
+  std::fill_n(to, channels, 0.0);
+  for (std::int64_t at = 0; at < period.size(); at += channels)
+    for (std::int64_t c = 0; c < channels; ++c) to[c] += double(period[at + c]);
+}
+
+}  // namespace
+
+void norm_stats(int dtype, std::int64_t rows, std::int64_t channels, const void* x, void* mean,
+                void* var, int threads) {
+  if (channels == 0) return;
+  visit_dtype(dtype, [&](const auto& loops, auto s, auto total) {
+    using S = decltype(s);
+    using T = decltype(total);
+    const Cut cut(channels, sizeof(S));
+    const S* from = static_cast<const S*>(x);
+    // of each task: means, then sums of squares about them
+    Buffer<double> found(cut.tasks(rows) * channels * 2);
+    const auto merge = [&](double* into, double have, const double* other, double more) {
+      const double share = more / (have + more);
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const double apart = other[c] - into[c];
+        into[c] += apart * share;
+        into[channels + c] += other[channels + c] + apart * apart * have * share;
+      }
+    };
+    parallel_tasks(cut.tasks(rows), threads, [&](std::int64_t task) {
+      Buffer<T> middle(cut.period), sum(cut.period), squares(cut.period);
+      Buffer<double> one(2 * channels);
+      double* into = found.data() + task * channels * 2;
+      std::fill_n(into, 2 * channels, 0.0);
+      const std::int64_t begin = task * cut.task, end = std::min(rows, begin + cut.task);
+      for (std::int64_t row = begin; row < end; row += cut.block) {
+        const std::int64_t count = std::min(cut.block, end - row);
+        const S* block = from + row * channels;
+        // about the first row nothing cancels: it is one of those whose spread is wanted
+        loops.widen(block, middle.data(), channels);
+        for (std::int64_t i = channels; i < cut.period; ++i) middle[i] = middle[i - channels];
+        std::fill_n(sum.data(), cut.period, T(0));
+        std::fill_n(squares.data(), cut.period, T(0));
+        loops.moments(block, count * channels, cut.period, middle.data(), sum.data(),
+                      squares.data());
+        fold(sum, channels, one.data());
+        fold(squares, channels, one.data() + channels);
+        for (std::int64_t c = 0; c < channels; ++c) {
+          const double off = one[c] / double(count);
+          one[channels + c] = std::max(one[channels + c] - one[c] * off, 0.0);
+          one[c] = double(middle[c]) + off;
+        }
+        merge(into, double(row - begin), one.data(), double(count));
+      }
+    });
+    for (std::int64_t task = 1; task < cut.tasks(rows); ++task)
+      merge(found.data(), double(task * cut.task), found.data() + task * channels * 2,
+            double(std::min(cut.task, rows - task * cut.task)));
+    for (std::int64_t c = 0; c < channels; ++c) {
+      static_cast<T*>(mean)[c] = rows > 0 ? T(found[c]) : T(0);
+      static_cast<T*>(var)[c] = rows > 0 ? T(found[channels + c] / double(rows)) : T(0);
+    }
+  });
+}
+
+void norm_apply(int dtype, std::int64_t rows, std::int64_t channels, const void* x,
+                const Norm& norm, const void* residual, bool relu, void* y, int threads) {
+  if (channels == 0) return;
+  visit_dtype(dtype, [&](const auto& loops, auto s, auto total) {
+    using S = decltype(s);
+    const Cut cut(channels, sizeof(S));
+    const Affine<decltype(total)> use(cut, channels, norm);
+    prefer_large_pages(y, rows * channels * std::int64_t(sizeof(S)));
+    parallel_ranges(rows, cut.task, threads, [&](std::int64_t begin, std::int64_t end) {
+      const S* other = static_cast<const S*>(residual);
+      loops.norm_rows(static_cast<const S*>(x) + begin * channels,
+                      other == nullptr ? nullptr : other + begin * channels,
+                      (end - begin) * channels, cut.period, use.mean.data(), use.scale.data(),
+                      use.shift.data(), relu, static_cast<S*>(y) + begin * channels);
+    });
+  });
+}
+
+void norm_grad(int dtype, std::int64_t rows, std::int64_t channels, const void* g, const void* x,
+               const void* y, const Norm& norm, bool relu, bool batch, void* grad_x,
+               void* grad_weight, void* grad_bias, void* grad_residual, int threads) {
+  if (channels == 0) return;
+  visit_dtype(dtype, [&](const auto& loops, auto s, auto total) {
+    using S = decltype(s);
+    using T = decltype(total);
+    const Cut cut(channels, sizeof(S));
+    const Affine<T> use(cut, channels, norm);
+    const S* from = static_cast<const S*>(x);
+    const S* grad = static_cast<const S*>(g);
+    const S* out = static_cast<const S*>(y);
+    S* masked = static_cast<S*>(grad_residual);
+    S* to = static_cast<S*>(grad_x);
+    const std::int64_t bytes = rows * channels * std::int64_t(sizeof(S));
+    prefer_large_pages(to, bytes);
+    if (out != nullptr) prefer_large_pages(masked, bytes);
+    // of each task: sums of the gradient, then of its products with x - mean
+    Buffer<double> found(cut.tasks(rows) * channels * 2);
+    parallel_tasks(cut.tasks(rows), threads, [&](std::int64_t task) {
+      Buffer<T> sum(cut.period), dot(cut.period);
+      Buffer<double> one(channels);
+      double* into = found.data() + task * channels * 2;
+      std::fill_n(into, 2 * channels, 0.0);
+      const std::int64_t begin = task * cut.task, end = std::min(rows, begin + cut.task);
+      for (std::int64_t row = begin; row < end; row += cut.block) {
+        const std::int64_t first = row * channels;
+        std::fill_n(sum.data(), cut.period, T(0));
+        std::fill_n(dot.data(), cut.period, T(0));
+        loops.norm_sums(grad + first, from + first, out == nullptr ? nullptr : out + first,
+                        std::min(cut.block, end - row) * channels, cut.period, use.mean.data(),
+                        use.scale.data(), use.shift.data(), relu,
+                        out == nullptr ? nullptr : masked + first, sum.data(), dot.data());
+        fold(sum, channels, one.data());
+        for (std::int64_t c = 0; c < channels; ++c) into[c] += one[c];
+        fold(dot, channels, one.data());
+        for (std::int64_t c = 0; c < channels; ++c) into[channels + c] += one[c];
+      }
+    });
+    std::vector<double> sums(2 * channels), precision(channels);
+    for (std::int64_t task = 0; task < cut.tasks(rows); ++task)
+      for (std::int64_t c = 0; c < 2 * channels; ++c) sums[c] += found[task * channels * 2 + c];
+    for (std::int64_t c = 0; c < channels; ++c) {
+      precision[c] = 1 / std::sqrt(double(static_cast<const T*>(norm.var)[c]) + norm.eps);
+      static_cast<T*>(grad_bias)[c] = T(sums[c]);
+      static_cast<T*>(grad_weight)[c] = T(sums[channels + c] * precision[c]);
+    }
+    const double share = batch && rows > 0 ? 1 / double(rows) : 0.0;
+    const Repeated<T> less(cut, channels, [&](std::int64_t c) { return sums[c] * share; });
+    const Repeated<T> slope(cut, channels, [&](std::int64_t c) {
+      return sums[channels + c] * precision[c] * precision[c] * share;
+    });
+    // what a residual's mask let through is written already
+    const S* let = out == nullptr ? grad : masked;
+    parallel_ranges(rows, cut.task, threads, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t first = begin * channels;
+      loops.norm_grad_rows(let + first, from + first, (end - begin) * channels, cut.period,
+                           use.mean.data(), use.scale.data(), use.shift.data(),
+                           relu && out == nullptr, less.data(), slope.data(), to + first);
+    });
+  });
+}
+
+}  // namespace sparseconv

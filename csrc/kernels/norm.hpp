@@ -1,0 +1,34 @@
+// Batch norm of rows, with the residual sum and the ReLU that may follow it.
+#pragma once
+#include <cstdint>
+
+namespace sparseconv {
+
+// What normalises a channel: (x - mean) / sqrt(var + eps) * weight + bias. All are [C] of the type
+// of sums; weight and bias may be null for ones and zeros.
+struct Norm {
+  const void* mean;
+  const void* var;
+  const void* weight;
+  const void* bias;
+  double eps;
+};
+
+// mean[c] and biased var[c] over the rows of x [N, C], 0 where there are none. Sums run over blocks
+// of a size that depends on C alone, about a row of the block, and are merged in double.
+void norm_stats(int dtype, std::int64_t rows, std::int64_t channels, const void* x, void* mean,
+                void* var, int threads);
+
+// y = relu(norm(x) + residual) [N, C]; residual may be null, relu left out.
+void norm_apply(int dtype, std::int64_t rows, std::int64_t channels, const void* x,
+                const Norm& norm, const void* residual, bool relu, void* y, int threads);
+
+// The gradients of norm_apply, or with `batch` of norm_apply with the statistics of x itself:
+// grad_x [N, C], and grad_weight and grad_bias [C] in the type of sums. Where a residual was added
+// before a ReLU its output y says what the ReLU let through, and grad_residual [N, C] is
+// written; else both are null and that mask is made of x again.
+void norm_grad(int dtype, std::int64_t rows, std::int64_t channels, const void* g, const void* x,
+               const void* y, const Norm& norm, bool relu, bool batch, void* grad_x,
+               void* grad_weight, void* grad_bias, void* grad_residual, int threads);
+
+}  // namespace sparseconv

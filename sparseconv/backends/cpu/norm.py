@@ -1,0 +1,134 @@
+"""Batch norm of rows: one pass for statistics, one for the result, two for the gradients."""
+
+import torch
+from torch import Tensor
+
+from sparseconv import _native
+from sparseconv._errors import complain
+from sparseconv.backends.cpu._arguments import DTYPES, dense, rows
+from sparseconv.backends.reference.conv import accumulator
+
+
+def _columns(x: Tensor, **given: Tensor | None) -> list[Tensor | None]:
+    """Return contiguous [C] tensors of the type of sums, None as given, or refuse."""
+    made = []
+    for name, value in given.items():
+        if value is not None:
+            value = dense(name, value, accumulator(x.dtype), 1)
+            if value.shape[0] != x.shape[1]:
+                raise ValueError(complain(name, f"[{x.shape[1]}]", f"{list(value.shape)}"))
+        made.append(value)
+    return made
+
+
+def _like(name: str, value: Tensor | None, x: Tensor) -> Tensor | None:
+    """Return contiguous rows of the shape and dtype of `x`, None as given, or refuse."""
+    if value is None:
+        return None
+    value = rows(name, value, x.dtype)
+    if value.shape != x.shape:
+        raise ValueError(complain(name, f"{list(x.shape)}", f"{list(value.shape)}"))
+    return value
+
+
+def _address(value: Tensor | None) -> int:
+    return 0 if value is None else value.data_ptr()
+
+
+def norm_stats(
+    x: Tensor,  # [N, C]
+) -> tuple[Tensor, Tensor]:  # [C], [C]
+    """Return mean and biased variance of each column, 0 where there are no rows."""
+    x = rows("x", x)
+    mean, var = (x.new_empty(x.shape[1], dtype=accumulator(x.dtype)) for _ in range(2))
+    _native.norm_stats(
+        DTYPES[x.dtype],
+        *x.shape,
+        x.data_ptr(),
+        mean.data_ptr(),
+        var.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return mean, var
+
+
+def norm_apply(
+    x: Tensor,  # [N, C]
+    mean: Tensor,  # [C]
+    var: Tensor,  # [C]
+    weight: Tensor | None,  # [C]
+    bias: Tensor | None,  # [C]
+    residual: Tensor | None,  # [N, C]
+    eps: float,
+    relu: bool,
+) -> Tensor:  # [N, C]
+    """Return `(x - mean) / sqrt(var + eps) * weight + bias + residual`, clipped below at 0."""
+    x = rows("x", x)
+    columns = _columns(x, mean=mean, var=var, weight=weight, bias=bias)
+    residual = _like("residual", residual, x)
+    y = x.new_empty(x.shape)
+    _native.norm_apply(
+        DTYPES[x.dtype],
+        *x.shape,
+        x.data_ptr(),
+        *map(_address, columns),
+        eps,
+        _address(residual),
+        relu,
+        y.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def batch_norm(
+    x: Tensor,  # [N, C]
+    weight: Tensor | None,  # [C]
+    bias: Tensor | None,  # [C]
+    residual: Tensor | None,  # [N, C]
+    eps: float,
+    relu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # [N, C], [C], [C]
+    """Return `norm_apply` with the statistics of `x` itself, and these."""
+    mean, var = norm_stats(x)
+    return norm_apply(x, mean, var, weight, bias, residual, eps, relu), mean, var
+
+
+def norm_grad(
+    grad: Tensor,  # [N, C]
+    x: Tensor,  # [N, C]
+    y: Tensor | None,  # [N, C]
+    mean: Tensor,  # [C]
+    var: Tensor,  # [C]
+    weight: Tensor | None,  # [C]
+    bias: Tensor | None,  # [C]
+    eps: float,
+    relu: bool,
+    batch: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # [N, C], [C], [C], [N, C] or [0]
+    """Return the gradients of x, weight, bias and, where its output `y` is given, the residual."""
+    x = rows("x", x)
+    grad, y = _like("grad", grad, x), _like("y", y, x)
+    if y is not None and not relu:
+        raise ValueError(complain("y", "None without a ReLU", f"{list(y.shape)}"))
+    columns = _columns(x, mean=mean, var=var, weight=weight, bias=bias)
+    to_x = x.new_empty(x.shape)
+    to_weight, to_bias = (x.new_empty(x.shape[1], dtype=accumulator(x.dtype)) for _ in range(2))
+    to_residual = x.new_empty(0 if y is None else x.shape)
+    _native.norm_grad(
+        DTYPES[x.dtype],
+        *x.shape,
+        grad.data_ptr(),
+        x.data_ptr(),
+        _address(y),
+        *map(_address, columns),
+        eps,
+        relu,
+        batch,
+        to_x.data_ptr(),
+        to_weight.data_ptr(),
+        to_bias.data_ptr(),
+        0 if y is None else to_residual.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return to_x, to_weight, to_bias, to_residual
