@@ -91,6 +91,26 @@ def test_a_sparse_tensor_goes_in_and_comes_out_of_a_compiled_net():
     assert counter.frame_count == 1
 
 
+def test_a_compiled_net_uses_what_is_built():
+    torch._dynamo.reset()
+    net = sc.models.MinkUNet(3, 4, (4, 6, 4), blocks=1).eval()
+    plan = sc.plan(net, sc.SparseTensor(*scan(60)))
+    ops = []
+
+    def note(graph, inputs):
+        ops.append({str(n.target) for n in graph.graph.nodes if "sparseconv" in str(n.target)})
+        return graph.forward
+
+    compiled = torch.compile(net, fullgraph=True, dynamic=True, backend=note)
+    for size in SIZES[:3]:
+        x = plan.build(sc.SparseTensor(*scan(size)))
+        kept = set(x.topology.rulebooks)
+        y = compiled(x)
+        assert set(x.topology.rulebooks) == kept
+        torch.testing.assert_close(y.features, net(x).features, **NET)
+    assert ops == [{"sparseconv.conv.default"}], "one graph, without a level or rulebook to build"
+
+
 LAYERS = {
     "transposed": lambda: sc.nn.SparseConvTranspose3d(3, 4, 2, 2),
     "generative": lambda: sc.nn.SparseGenerativeConv3d(3, 4, 2),
