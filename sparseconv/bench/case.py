@@ -13,7 +13,7 @@ from sparseconv.bench.problem import Problem
 from sparseconv.bench.scenes import Scene
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One line of the table for each scene (and each width).
 

@@ -1,5 +1,6 @@
 """What is timed, and on which inputs: every case by its name."""
 
-from sparseconv.bench import index_cases, layer_cases, net_cases
+from sparseconv.bench import index_cases, layer_cases, net_cases, own_cases
 
-CASES = {case.name: case for part in (index_cases, layer_cases, net_cases) for case in part.CASES}
+PARTS = (index_cases, layer_cases, own_cases, net_cases)
+CASES = {case.name: case for part in PARTS for case in part.CASES}

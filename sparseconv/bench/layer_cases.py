@@ -18,7 +18,9 @@ from sparseconv.tensor.topology import ROOT
 Prepare = Callable[[Scene, int, str], Problem]
 
 
-def _conv(passes: int) -> Prepare:
+def prepare_conv(passes: int) -> Prepare:
+    """Return what prepares a 3³ submanifold layer of C to C channels."""
+
     def prepare(scene: Scene, channels: int, net: str) -> Problem:
         torch.manual_seed(0)
         rows, pairs = len(scene.coords), len(build_rulebook(scene.coords))
@@ -71,10 +73,10 @@ def _pool(scene: Scene, channels: int, net: str) -> Problem:
 
 
 CASES = (
-    Case("conv", "3³ submanifold forward", "conv", True, _conv(1)),
-    Case("gradient", "3³ forward + backward", "gradient", True, _conv(3)),
-    Case("input-gradient", "3³ input gradient", "input-gradient", True, _conv(1)),
-    Case("weight-gradient", "3³ weight gradient", "weight-gradient", True, _conv(1)),
+    Case("conv", "3³ submanifold forward", "conv", True, prepare_conv(1)),
+    Case("gradient", "3³ forward + backward", "gradient", True, prepare_conv(3)),
+    Case("input-gradient", "3³ input gradient", "input-gradient", True, prepare_conv(1)),
+    Case("weight-gradient", "3³ weight gradient", "weight-gradient", True, prepare_conv(1)),
     Case("depthwise", "3³ depthwise forward", "conv", True, _depthwise),
     Case("pool", "2³ max pooling", "pool", True, _pool),
     Case("down", "2³ stride 2, cold", "down", True, _down),

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sparseconv.bench.memory import can_measure, peak_memory
 from sparseconv.bench.ours import JOBS
 from sparseconv.bench.peers import Peer
 from sparseconv.bench.problem import Job, Problem
 from sparseconv.bench.yardsticks import BYTES, FLOPS
+from sparseconv.tensor.sparse_tensor import SparseTensor
 
 OURS = "sparseconv"
 LEAST_ROUNDS = 3
@@ -148,6 +150,19 @@ def _contenders(
     return jobs, allowed
 
 
+def watch(row: Row, problem: Problem, threads: int) -> Row:
+    """Fill a row with the peak memory of a training step, bytes, and what such a step must hold."""
+    row.threads = threads
+    torch.set_num_threads(threads)
+    if can_measure():
+        x = SparseTensor(problem.coords, problem.features)
+        found = peak_memory(problem.layer, x, problem.labels)
+        row.values = {"peak": found.peak, "needed": found.needed, "rows": found.rows}
+    else:
+        row.errors[OURS] = "this system does not tell a process its peak memory"
+    return row
+
+
 def measure(
     row: Row,
     problem: Problem,
@@ -211,7 +226,7 @@ def measure(
         if name != OURS:
             pairs = zip(values, taken[OURS], strict=True)
             row.ratios[name] = Quartiles.of([theirs / ours for theirs, ours in pairs])
-    if row.flops and FLOPS in row.seconds and BYTES in row.seconds:
+    if problem.flops and FLOPS in row.seconds and BYTES in row.seconds:
         flops_rate = problem.flops / row.seconds[FLOPS].median
         row.floor = problem.floor(flops_rate, problem.bytes / row.seconds[BYTES].median)
     elif BYTES in row.seconds:

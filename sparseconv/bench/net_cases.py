@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from sparseconv._errors import complain
 from sparseconv.bench.case import Case, numbers
+from sparseconv.bench.ours import JOBS
+from sparseconv.bench.peers import Peer
 from sparseconv.bench.problem import Problem, Product
 from sparseconv.bench.scenes import Scene
 from sparseconv.models.mink_unet import MinkUNet, MinkUNetSmall
@@ -22,6 +25,9 @@ NETS = {"small": MinkUNetSmall, "full": MinkUNet}
 # a ReLU input within rounding of 0 falls on either side, which moves the gradients of all layers
 # before it by a percent; wrong weights or sites move them by their own size
 TRAINING_TOLERANCE = 0.05
+# some forty roundings of a 256th, one after another
+BFLOAT16_TOLERANCE = 0.1
+BFLOAT16_TRAINING_TOLERANCE = 0.5
 
 
 def make_net(name: str) -> MinkUNet:
@@ -95,7 +101,58 @@ def _unet(passes: int) -> Callable[[Scene, int, str], Problem]:
     return prepare
 
 
+def _in_bfloat16(prepare: Callable[[Scene, int, str], Problem]) -> Callable:
+    def made(scene: Scene, channels: int, net: str) -> Problem:
+        problem = prepare(scene, channels, net)
+        # features travel in bfloat16; weights are kept in float32 and read once to be cast
+        halved = tuple(p._replace(bytes=p.bytes // 2) for p in problem.products)
+        return replace(problem, products=halved, dtype=torch.bfloat16)
+
+    return made
+
+
+def _plain(name: str, kind: str, way: str) -> tuple[Peer, ...]:
+    return (Peer(name, "this library's own", {kind: JOBS[way]}, own=True),)
+
+
 CASES = (
     Case("unet", "U-Net forward, cold", "unet", False, _unet(1), 1e-3),
+    Case(
+        "fused",
+        "U-Net forward, fused, cold",
+        "fused",
+        False,
+        _unet(1),
+        1e-3,
+        _plain("not fused", "fused", "unet"),
+    ),
+    Case(
+        "unet-bfloat16",
+        "U-Net forward, bfloat16, cold",
+        "unet-bfloat16",
+        False,
+        _in_bfloat16(_unet(1)),
+        BFLOAT16_TOLERANCE,
+        _plain("float32", "unet-bfloat16", "unet"),
+    ),
+    Case(
+        "fused-bfloat16",
+        "U-Net forward, fused, bfloat16, cold",
+        "fused-bfloat16",
+        False,
+        _in_bfloat16(_unet(1)),
+        BFLOAT16_TOLERANCE,
+        _plain("float32", "fused-bfloat16", "fused"),
+    ),
     Case("training", "U-Net training step, cold", "training", False, _unet(3), TRAINING_TOLERANCE),
+    Case(
+        "training-bfloat16",
+        "U-Net training step, bfloat16, cold",
+        "training-bfloat16",
+        False,
+        _in_bfloat16(_unet(3)),
+        BFLOAT16_TRAINING_TOLERANCE,
+        _plain("float32", "training-bfloat16", "training"),
+    ),
+    Case("memory", "memory of a training step", "memory", False, _unet(3)),
 )

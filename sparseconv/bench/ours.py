@@ -17,6 +17,7 @@ from sparseconv.bench.problem import (
 )
 from sparseconv.geometry import Geometry
 from sparseconv.nn.conv.submanifold import SubMConv3d
+from sparseconv.nn.fuse import fuse
 from sparseconv.tensor.rulebook import Rulebook
 from sparseconv.tensor.sparse_tensor import SparseTensor
 from sparseconv.tensor.topology import ROOT, Level, Topology
@@ -147,36 +148,50 @@ def _down_job(problem: Problem) -> Job:
     return Job(run, lambda y: by_site(y.coords, y.features))
 
 
-def _unet_job(problem: Problem) -> Job:
-    @torch.no_grad()
-    def run() -> Tensor:
-        return problem.layer(SparseTensor(problem.coords, problem.features)).features
+def _unet_job(fused: bool = False, bfloat16: bool = False) -> Callable[[Problem], Job]:
+    def make(problem: Problem) -> Job:
+        net = fuse(problem.layer) if fused else problem.layer
 
-    return Job(run, lambda logits: {"logits": logits})
+        @torch.no_grad()
+        def run() -> Tensor:
+            with _autocast(bfloat16):
+                return net(SparseTensor(problem.coords, problem.features)).features
+
+        return Job(run, lambda logits: {"logits": logits.float()})
+
+    return make
 
 
-def _training_job(problem: Problem) -> Job:
-    net = problem.layer
-    # the step is made, but of length 0: every repetition does the same work
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.0)
+def _training_job(bfloat16: bool = False) -> Callable[[Problem], Job]:
+    def make(problem: Problem) -> Job:
+        net = problem.layer
+        # the step is made, but of length 0: every repetition does the same work
+        optimiser = torch.optim.SGD(net.parameters(), lr=0.0)
 
-    def run() -> Tensor:
-        optimiser.zero_grad()
-        logits = net(SparseTensor(problem.coords, problem.features)).features
-        loss = nn.functional.cross_entropy(logits, problem.labels)
-        loss.backward()
-        optimiser.step()
-        return loss.detach()
+        def run() -> Tensor:
+            optimiser.zero_grad()
+            with _autocast(bfloat16):
+                logits = net(SparseTensor(problem.coords, problem.features)).features
+            loss = nn.functional.cross_entropy(logits.float(), problem.labels)
+            loss.backward()
+            optimiser.step()
+            return loss.detach()
 
-    def read(loss: Tensor) -> dict[str, Tensor]:
-        stem = next(m for m in net.modules() if isinstance(m, SubMConv3d))
-        return {
-            "loss": loss,
-            "stem dw": tap_major(stem.weight.grad),
-            "classifier dw": net.classify.weight.grad,
-        }
+        def read(loss: Tensor) -> dict[str, Tensor]:
+            stem = next(m for m in net.modules() if isinstance(m, SubMConv3d))
+            return {
+                "loss": loss,
+                "stem dw": tap_major(stem.weight.grad),
+                "classifier dw": net.classify.weight.grad.clone(),
+            }
 
-    return Job(run, read)
+        return Job(run, read)
+
+    return make
+
+
+def _autocast(wanted: bool) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=wanted)
 
 
 def _points_job(problem: Problem) -> Job:
@@ -192,12 +207,20 @@ JOBS: dict[str, Callable[[Problem], Job]] = {
     "rulebook": _rulebook_job,
     "unet-rulebooks": _unet_rulebooks_job,
     "conv": _layer_job,
+    "shuffled": _layer_job,
+    "threads": _layer_job,
+    "scale": _layer_job,
+    "overhead": _layer_job,
     "gradient": _gradient_job,
     "input-gradient": _gradient_alone(of_weight=False),
     "weight-gradient": _gradient_alone(of_weight=True),
     "pool": _pool_job,
     "down": _down_job,
-    "unet": _unet_job,
-    "training": _training_job,
+    "unet": _unet_job(),
+    "fused": _unet_job(fused=True),
+    "unet-bfloat16": _unet_job(bfloat16=True),
+    "fused-bfloat16": _unet_job(fused=True, bfloat16=True),
+    "training": _training_job(),
+    "training-bfloat16": _training_job(bfloat16=True),
     "points": _points_job,
 }

@@ -36,6 +36,7 @@ class Peer:
         threads: most threads it gives right results with, None for any number.
         compares: whether its result must equal ours; not so for a yardstick.
         heading: of its column; its name and × if none.
+        own: whether it is another way of this library, run along with the cases that name it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Peer:
     threads: int | None = None
     compares: bool = True
     heading: str = ""
+    own: bool = False
 
     @property
     def here(self) -> bool:
@@ -67,7 +69,9 @@ class Peer:
 def _on_reference(kind: str) -> JobMaker:
     """Return our own job, run by plain torch: gather, matrix product, index_add."""
 
-    def make(problem: Problem) -> Job:
+    def make(problem: Problem) -> Job | None:
+        if problem.dtype != torch.float32:
+            return None
         job = JOBS[kind](problem)
         # builds the rulebook, which is kept
         job.run()
@@ -131,12 +135,12 @@ PEERS = {
     for peer in (
         Peer(
             "spconv",
-            "its CPU path (Native); always one thread, since with two its results are wrong",
+            "its CPU path (Native), float32; its scatter always on one thread, since with two its "
+            "results are wrong, its matrix products on as many as ours",
             spconv_peer.JOBS,
             package="spconv",
             distributions=("spconv",),
             pip='pip install "spconv==2.3.8" "cumm<0.8"',
-            threads=1,
         ),
         Peer(
             "torch",

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from sparseconv._optional import require
+from sparseconv.bench.bars import CLOSE, Verdict
 from sparseconv.bench.measure import OURS, Quartiles, Row
-from sparseconv.bench.peers import Peer
+from sparseconv.bench.peers import PEERS, Peer
 
 INDEX = ("rulebook", "unet-rulebooks")
 
@@ -28,7 +29,19 @@ def ratio(value: Quartiles) -> str:
     return f"{median} ({low}–{high})"
 
 
+def _time(row: Row) -> str:
+    if OURS in row.errors:
+        return f"[red]{row.errors[OURS]}[/red]"
+    if row.values:
+        return f"{row.values['peak'] / 1e6:,.0f} MB"
+    return duration(row.seconds[OURS].median)
+
+
 def _speed(row: Row) -> str:
+    if row.values:
+        return f"{row.values['peak'] / row.values['needed']:.2f} of needed"
+    if OURS not in row.seconds:
+        return ""
     seconds = row.seconds[OURS].median
     if row.flops:
         return f"{row.flops / seconds / 1e9:.0f} GFLOP/s"
@@ -45,6 +58,12 @@ def _beside(row: Row, name: str) -> str:
     return ratio(row.ratios[name])
 
 
+def _beside_itself(row: Row) -> str:
+    return "\n".join(
+        f"{name} {ratio(row.ratios[name])}" for name in row.ratios if name not in PEERS
+    )
+
+
 def table(rows: Sequence[Row], peers: Sequence[Peer]) -> Any:
     """Return the rich table: a line per row, a column per peer that was there."""
     made = require("rich.table").Table()
@@ -57,17 +76,92 @@ def table(rows: Sequence[Row], peers: Sequence[Peer]) -> Any:
     beside = [peer for peer in peers if any(_beside(row, peer.name) for row in rows)]
     for peer in beside:
         made.add_column(peer.heading or f"{peer.name} ×", justify="right")
+    own = any(_beside_itself(row) for row in rows)
+    if own:
+        made.add_column("itself ×", justify="right")
     for row in rows:
         made.add_row(
             row.scene,
             f"{row.voxels:,}",
             row.title,
             "" if row.channels is None else str(row.channels),
-            duration(row.seconds[OURS].median),
+            _time(row),
             _speed(row),
             *(_beside(row, peer.name) for peer in beside),
+            *([_beside_itself(row)] if own else []),
         )
     return made
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:.3g}{unit}"
+
+
+def bars_table(verdicts: Sequence[Verdict]) -> Any:
+    """Return the rich table of bars: wanted, measured, limit, share of the limit, met or not."""
+    made = require("rich.table").Table()
+    made.add_column("bar")
+    made.add_column("scene")
+    made.add_column("C", justify="right")
+    for name in ("wanted", "measured", "limit here", "of limit"):
+        made.add_column(name, justify="right")
+    made.add_column("met")
+    for verdict in verdicts:
+        bar, figure = verdict.bar, verdict.figure
+        limit = None if figure is None else figure.limit
+        answer = "[green]yes[/green]" if verdict.met else "[red]no[/red]"
+        made.add_row(
+            bar.title,
+            verdict.scene,
+            "" if bar.channels is None else str(bar.channels),
+            ("≥ " if bar.least else "≤ ") + _number(bar.wanted, bar.unit),
+            "" if figure is None else _number(figure.measured, bar.unit),
+            "" if limit is None else _number(limit, bar.unit),
+            "" if verdict.share is None else f"{verdict.share:.2f}",
+            f"{answer} {verdict.remark}".rstrip(),
+        )
+    return made
+
+
+def _console() -> Any:
+    console = require("rich.console").Console(markup=True, highlight=False)
+    if not console.is_terminal:
+        # a file has no edge to wrap at
+        console.width = 190
+    return console
+
+
+def show_bars(verdicts: Sequence[Verdict], net: str) -> None:
+    """Print the bars and how their limits come about on standard output."""
+    console = _console()
+    console.print(bars_table(verdicts))
+    for line in (
+        "limit here: with the operations and bytes that each layer must do and move at least, at "
+        "the rates of the multiply-adds and the copy timed in the same row; for threads, what a "
+        "second one gives those multiply-adds.",
+        f"met: the bar is reached, or {CLOSE} of the limit. U-Net: {net}.",
+    ):
+        console.print(line, markup=False)
+
+
+def bars_as_json(verdicts: Sequence[Verdict]) -> list[dict[str, object]]:
+    """Return the bars as plain dicts."""
+    return [
+        {
+            "bar": verdict.bar.title,
+            "case": verdict.bar.case,
+            "scene": verdict.scene,
+            "channels": verdict.bar.channels,
+            "wanted": verdict.bar.wanted,
+            "least": verdict.bar.least,
+            "measured": None if verdict.figure is None else verdict.figure.measured,
+            "limit": None if verdict.figure is None else verdict.figure.limit,
+            "share": verdict.share,
+            "met": verdict.met,
+            "remark": verdict.remark,
+        }
+        for verdict in verdicts
+    ]
 
 
 def notes(peers: Sequence[Peer], machine: dict[str, object], threads: int, clock: str) -> list[str]:
@@ -95,10 +189,7 @@ def show(
     clock: str = "wall",
 ) -> None:
     """Print the table and its notes on standard output."""
-    console = require("rich.console").Console(markup=True, highlight=False)
-    if not console.is_terminal:
-        # a file has no edge to wrap at
-        console.width = 190
+    console = _console()
     if rows:
         console.print(table(rows, peers))
     for line in notes(peers, machine, threads, clock):

@@ -13,13 +13,15 @@ from pathlib import Path
 import torch
 
 from sparseconv._errors import complain
+from sparseconv.bench.bars import bar_steps, judge
 from sparseconv.bench.case import Case
 from sparseconv.bench.cases import CASES
 from sparseconv.bench.machine import describe_machine
-from sparseconv.bench.measure import Row, measure
-from sparseconv.bench.net_cases import NETS, make_net
+from sparseconv.bench.measure import Row, measure, watch
+from sparseconv.bench.net_cases import NETS, make_net, net_widths
 from sparseconv.bench.peers import PEERS, Peer, choose
-from sparseconv.bench.report import as_json, show
+from sparseconv.bench.plan import Step, steps_of, sweep
+from sparseconv.bench.report import as_json, bars_as_json, show, show_bars
 from sparseconv.bench.scenes import MADE, REAL, Scene, load_scan, load_scene, usual_scenes
 
 CHANNELS = "16,32,64,128"
@@ -38,9 +40,11 @@ def parser() -> argparse.ArgumentParser:
     add("--voxel", type=float, metavar="METRES", help="voxel size of --scan")
     add("--cases", metavar="NAMES", help=f"of {', '.join(CASES)}; all if none")
     add("--channels", default=CHANNELS, metavar="LIST", help=f"widths of a layer ({CHANNELS})")
+    add("--bars", action="store_true", help="all of the project's bars, with the large MinkUNet")
+    add("--sweep", action="store_true", help="one layer, 4 to 256 wide, 1k to 2M voxels")
     add("--peers", default="all", metavar="NAMES", help=f"all, none, or of {', '.join(PEERS)}")
     nets = f"{', '.join(NETS)}, or widths of stem, down and up (small)"
-    add("--net", default="small", metavar="NAME", help=f"the U-Net: {nets}")
+    add("--net", metavar="NAME", help=f"the U-Net: {nets}")
     add("--full", dest="net", action="store_const", const="full", help="the same as --net full")
     add("--threads", type=int, default=1, metavar="N", help="threads of ours (1)")
     add("--repeat", type=int, default=15, metavar="N", help="rounds of a row (15)")
@@ -78,42 +82,51 @@ def _widths(text: str) -> list[int]:
     return widths
 
 
-def _scenes(args: argparse.Namespace) -> Iterator[Scene]:
-    if args.scan is not None:
-        yield load_scan(args.scan, args.voxel)
-        return
-    for name in _names(args.scenes, usual_scenes()):
-        yield load_scene(name)
+def _steps(args: argparse.Namespace, scenes: list[str]) -> list[Step]:
+    if args.bars:
+        return bar_steps(scenes)
+    if args.sweep:
+        return list(sweep(CASES, args.threads))
+    return list(steps_of(_cases(args.cases), scenes, _widths(args.channels), args.threads))
 
 
-def _rows(args: argparse.Namespace, peers: list[Peer]) -> Iterator[Row]:
-    cases, widths = _cases(args.cases), _widths(args.channels)
-    for scene in _scenes(args):
-        for case in cases:
-            for width in widths if case.swept else widths[:1]:
-                if not args.quiet:
-                    suffix = f", C = {width}" if case.swept else ""
-                    print(f"{scene.name}: {case.title}{suffix}", file=sys.stderr, flush=True)
-                problem = case.prepare(scene, width, args.net)
-                yield measure(
-                    Row(
-                        scene.name,
-                        case.name,
-                        case.title,
-                        width if case.swept else None,
-                        len(scene.coords),
-                        problem.flops,
-                        problem.bytes,
-                    ),
-                    problem,
-                    case.kind,
-                    peers,
-                    threads=args.threads,
-                    repeat=args.repeat,
-                    seconds=args.seconds,
-                    tolerance=case.tolerance,
-                    clock=args.clock,
-                )
+def _rows(args: argparse.Namespace, scenes: list[str], peers: list[Peer]) -> Iterator[Row]:
+    scene = None
+    steps = _steps(args, scenes)
+    for number, step in enumerate(steps, 1):
+        if not args.quiet:
+            print(f"{number}/{len(steps)} {step.title}", file=sys.stderr, flush=True)
+        if scene is None or scene.name != step.scene:
+            mine = args.scan is not None and step.scene == args.scan.stem
+            scene = load_scan(args.scan, args.voxel) if mine else load_scene(step.scene)
+        yield _row(step, scene, args, peers)
+
+
+def _row(step: Step, scene: Scene, args: argparse.Namespace, peers: list[Peer]) -> Row:
+    case = step.case
+    problem = case.prepare(scene, step.channels or 0, args.net)
+    row = Row(
+        scene.name,
+        case.name,
+        case.title,
+        step.channels,
+        len(scene.coords),
+        problem.flops,
+        problem.bytes,
+    )
+    if case.kind == "memory":
+        return watch(row, problem, step.threads)
+    return measure(
+        row,
+        problem,
+        case.kind,
+        [*peers, *case.beside],
+        threads=step.threads,
+        repeat=args.repeat,
+        seconds=args.seconds,
+        tolerance=case.tolerance,
+        clock="wall" if step.threads > 1 else args.clock,
+    )
 
 
 def _write(path: Path, content: dict[str, object]) -> None:
@@ -141,6 +154,7 @@ def main(argv: list[str]) -> int:
         ValueError, FileNotFoundError: an option is wrong; the message names it.
     """
     args = parser().parse_args(argv)
+    args.net = args.net or ("full" if args.bars else "small")
     for name in ("threads", "repeat", "seconds"):
         _positive(f"--{name}", getattr(args, name))
     if args.clock == "cpu" and args.threads != 1:
@@ -155,11 +169,17 @@ def main(argv: list[str]) -> int:
         _positive("--voxel", args.voxel)
     make_net(args.net)
     peers = choose(args.peers)
+    if args.scan is not None:
+        scenes = [args.scan.stem]
+    elif args.bars:
+        scenes = _names(args.scenes, usual_scenes()[-2:])
+    else:
+        scenes = _names(args.scenes, usual_scenes())
     rows: list[Row] = []
     stopped = False
     threads = torch.get_num_threads()
     try:
-        for row in _rows(args, peers):
+        for row in _rows(args, scenes, peers):
             rows.append(row)
     except KeyboardInterrupt:
         stopped = True
@@ -167,8 +187,14 @@ def main(argv: list[str]) -> int:
         torch.set_num_threads(threads)
     machine = describe_machine()
     show(rows, peers, machine, args.threads, args.clock)
+    verdicts = judge(rows, scenes) if args.bars else []
+    if verdicts:
+        show_bars(verdicts, net_widths(make_net(args.net)))
     if args.json is not None:
-        _write(args.json, as_json(rows, peers, machine, args.threads, args.clock))
+        content = as_json(rows, peers, machine, args.threads, args.clock)
+        if args.bars:
+            content["bars"] = bars_as_json(verdicts)
+        _write(args.json, content)
     if stopped:
         print("stopped: the rows above are complete, the rest was not run", file=sys.stderr)
         return 130

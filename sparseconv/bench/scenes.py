@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sparseconv._errors import complain
+from sparseconv.bench.sized import VOXEL_SIZES, parse_size, sized_points
 from sparseconv.io.registry import read
 from sparseconv.transforms.voxelize import voxelize
 
@@ -78,7 +79,18 @@ def _street() -> Scene:
     return Scene.of("street", generate_street(0, beams=64).xyz, 0.05)
 
 
-MADE: dict[str, Callable[[], Scene]] = {"street": _street, "room": _room, "sheet": _sheet}
+def _few() -> Scene:
+    """Some hundred voxels of the sheet, for what a call costs whatever its size."""
+    sheet = _sheet()
+    return Scene.of("few", sheet.xyz[(sheet.xyz[:, :2] < 0.42).all(1)], 0.05)
+
+
+MADE: dict[str, Callable[[], Scene]] = {
+    "street": _street,
+    "room": _room,
+    "sheet": _sheet,
+    "few": _few,
+}
 
 
 def real_data() -> Path | None:
@@ -100,7 +112,7 @@ def load_scene(name: str) -> Scene:
     """Make or read a scene.
 
     Args:
-        name: of `MADE` or `REAL`.
+        name: of `MADE` or `REAL`, or `street-` or `room-` and a number of voxels: `street-200k`.
 
     Raises:
         ValueError: no such scene, or a real one while `SPARSECONV_REALDATA` is not set.
@@ -108,8 +120,12 @@ def load_scene(name: str) -> Scene:
     """
     if name in MADE:
         return MADE[name]()
+    size = parse_size(name)
+    if size is not None:
+        return Scene.of(name, sized_points(*size), VOXEL_SIZES[size[0]])
     if name not in REAL:
-        raise ValueError(complain("--scenes", f"names among {', '.join([*MADE, *REAL])}", name))
+        known = f"names among {', '.join([*MADE, *REAL])}, or such as street-200k, room-1M"
+        raise ValueError(complain("--scenes", known, name))
     folder = real_data()
     if folder is None:
         raise ValueError(

@@ -17,7 +17,7 @@ from sparseconv.nn.conv._base import Convolution
 
 
 def load():
-    """Import spconv and hold it to one thread.
+    """Import spconv and hold its own loops to one thread; its products are torch's.
 
     Its CPU scatter shares two loop pointers between its threads and adds rows to the wrong places
     whenever more than one runs. The wheel brings an OpenMP runtime of its own, which
@@ -237,8 +237,8 @@ def _warm(problem: Problem, layer: nn.Module, features: Tensor):
 
 
 def _conv_job(problem: Problem) -> Job | None:
-    if problem.layer.groups > 1:
-        # its CPU path takes no notice of groups
+    if problem.layer.groups > 1 or problem.dtype != torch.float32:
+        # its CPU path takes no notice of groups and knows no bfloat16
         return None
     layer = convert(problem.layer, "s0")
     x = _warm(problem, layer, problem.features)
@@ -250,7 +250,9 @@ def _conv_job(problem: Problem) -> Job | None:
     return Job(run, lambda y: by_site(problem.coords, y))
 
 
-def _gradient_job(problem: Problem) -> Job:
+def _gradient_job(problem: Problem) -> Job | None:
+    if problem.dtype != torch.float32:
+        return None
     layer = convert(problem.layer, "s0")
     features = problem.features.clone().requires_grad_()
     x = _warm(problem, layer, features)
@@ -312,8 +314,13 @@ JOBS: dict[str, Callable[[Problem], Job | None]] = {
     "rulebook": _rulebook_job,
     "unet-rulebooks": _unet_rulebooks_job,
     "conv": _conv_job,
+    "shuffled": _conv_job,
     "gradient": _gradient_job,
     "down": _down_job,
     "unet": _unet_job,
+    "fused": _unet_job,
+    "unet-bfloat16": _unet_job,
+    "fused-bfloat16": _unet_job,
     "training": _training_job,
+    "training-bfloat16": _training_job,
 }

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from sparseconv.backends import native_available
+from sparseconv.bench import own_cases
 from sparseconv.bench.cases import CASES
 from sparseconv.bench.measure import difference
+from sparseconv.bench.net_cases import make_net, net_widths
 from sparseconv.bench.ours import JOBS, build_rulebook
 from sparseconv.bench.peers import PEERS, choose
 from sparseconv.bench.problem import Problem, Product, by_site, ordered_pairs
@@ -17,7 +19,7 @@ def scene():
     return load_scene("sheet")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].kind in JOBS])
 def test_two_runs_of_a_case_agree(scene, name):
     case = CASES[name]
     job = JOBS[case.kind](case.prepare(scene, 4, "small"))
@@ -71,6 +73,62 @@ def test_the_yardstick_does_all_products(scene, monkeypatch):
     monkeypatch.setattr(torch, "mm", counted)
     job.run()
     assert sum(done) == problem.flops
+
+
+def own_ways():
+    for name, case in CASES.items():
+        for peer in case.beside:
+            if peer.compares:
+                yield pytest.param(name, peer, id=f"{name}-{peer.name}")
+
+
+@pytest.mark.parametrize(("name", "peer"), list(own_ways()))
+def test_ways_of_our_own_agree(scene, name, peer):
+    case = CASES[name]
+    problem = case.prepare(scene, 4, "small")
+    ours, other = JOBS[case.kind](problem), peer.jobs[case.kind](problem)
+    expected, found = ours.read(ours.run()), other.read(other.run())
+    part, gap = difference(expected, found)
+    assert gap <= case.tolerance, part
+    # another dtype was really another dtype
+    if "bfloat16" in name:
+        assert gap > 1e-5
+
+
+def test_every_peer_of_a_case_does_its_kind():
+    assert all(case.kind in peer.jobs for case in CASES.values() for peer in case.beside)
+    assert all(peer.own for case in CASES.values() for peer in case.beside)
+
+
+def test_shuffled_rows_are_the_same_numbers_in_another_order(scene):
+    problem, plain = (CASES[n].prepare(scene, 4, "small") for n in ("shuffled", "conv"))
+    assert not torch.equal(problem.coords, plain.coords)
+    a, b = by_site(problem.coords, problem.features), by_site(plain.coords, plain.features)
+    assert difference(a, b)[1] == 0
+
+
+def test_time_of_few_voxels_counts_as_that_of_many(monkeypatch, scene):
+    case = CASES["scale"]
+    monkeypatch.setattr(own_cases, "SMALLEST", "few")
+    job = case.beside[0].jobs["scale"](case.prepare(scene, 4, "small"))
+    assert job.part == len(load_scene("few").coords) / len(scene.coords)
+
+
+def test_half_the_bytes_in_bfloat16(scene):
+    for narrow, wide in (("conv-bfloat16", "conv"), ("unet-bfloat16", "unet")):
+        a, b = (CASES[n].prepare(scene, 4, "small") for n in (narrow, wide))
+        assert a.dtype == torch.bfloat16 and a.flops == b.flops
+        assert 0.5 * b.bytes <= a.bytes + 1 < b.bytes
+
+
+def test_nets_are_named_or_given_by_their_widths():
+    assert net_widths(make_net("full")) == (
+        "stem 32, down 32-64-128-256, up 256-128-96-96, 2 blocks a level"
+    )
+    assert net_widths(make_net("8,16,24")) == "stem 8, down 16, up 24, 2 blocks a level"
+    for wrong in ("large", "8,16", "8", "8,0,8"):
+        with pytest.raises(ValueError, match=r"^--net: expected small, full"):
+            make_net(wrong)
 
 
 def test_gradients_alone_are_those_of_both(scene):

@@ -4,10 +4,11 @@ import math
 import pytest
 import torch
 
+from sparseconv.backends import native_available
 from sparseconv.bench.cases import CASES
 from sparseconv.bench.measure import OURS, Quartiles, Row, difference, measure
 from sparseconv.bench.ours import JOBS
-from sparseconv.bench.peers import Peer
+from sparseconv.bench.peers import Peer, choose
 from sparseconv.bench.problem import Job
 from sparseconv.bench.scenes import load_scene
 
@@ -83,6 +84,26 @@ def test_a_peer_that_raises_is_reported(problem):
         empty_row(problem), problem, "conv", [Peer("fake", "", {"conv": broken})], repeat=3
     )
     assert row.errors["fake"] == "failed: RuntimeError: no such kernel"
+
+
+def test_a_part_of_the_work_counts_as_all_of_it(problem):
+    def partly(problem):
+        job = JOBS["conv"](problem)
+        return Job(job.run, job.read, 1 / 1000)
+
+    peers = [Peer("part", "", {"conv": partly}), Peer("none", "", {"conv": lambda problem: None})]
+    row = measure(empty_row(problem), problem, "conv", peers, repeat=3)
+    assert row.ratios["part"].median > 50
+    assert "none" not in row.ratios and not row.errors
+
+
+@pytest.mark.skipif(not native_available(), reason="needs the compiled module")
+def test_the_floor_is_taken_from_the_yardsticks_of_the_row(problem):
+    row = measure(empty_row(problem), problem, "conv", choose("fma,copy"), repeat=3, seconds=1)
+    fma, copied = (row.seconds[name].median for name in ("fma", "copy"))
+    assert row.floor == pytest.approx(max(fma, copied))
+    assert row.ratios["fma"].median < 1
+    assert measure(empty_row(problem), problem, "conv", [], repeat=3).floor is None
 
 
 def test_contenders_take_turns(problem):

@@ -3,9 +3,10 @@ import json
 import pytest
 import torch
 
-from sparseconv.bench import runner
+from sparseconv.bench import bars, runner
 from sparseconv.bench.ours import JOBS
 from sparseconv.bench.peers import PEERS, Peer
+from sparseconv.bench.plan import Step
 from sparseconv.bench.problem import Job
 
 SMALL = ["--scenes", "sheet", "--channels", "4", "--repeat", "3", "--seconds", "0.1"]
@@ -29,7 +30,7 @@ def test_table_and_json(tmp_path, capsys):
     assert torch.get_num_threads() == threads
     out, err = capsys.readouterr()
     assert "3³ submanifold forward" in out and " 826 " in out
-    assert err.splitlines()[0] == "sheet: 3³ rulebook"
+    assert err.splitlines()[0] == "1/3 sheet: 3³ rulebook"
     found = json.loads(file.read_text())
     assert set(found) == {"machine", "threads", "clock", "peers", "rows"}
     assert found["threads"] == 1
@@ -77,6 +78,29 @@ def test_interrupted_runs_show_what_is_done(monkeypatch, capsys):
     assert "stopped" in err
 
 
+def test_bars_in_one_run(tmp_path, monkeypatch, capsys):
+    few = [bar for bar in bars.BARS if not bar.scene]
+    monkeypatch.setattr(bars, "BARS", few)
+    file = tmp_path / "bars.json"
+    words = ["--bars", "--scenes", "sheet", "--net", "4,4,4", "--repeat", "3", "--seconds", "0.01"]
+    assert runner.main([*words, "--peers", "none", "--json", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert "U-Net: stem 4, down 4, up 4" in out
+    content = json.loads(file.read_text())
+    assert {bar["bar"] for bar in content["bars"]} == {bar.title for bar in few}
+    measured = {bar["bar"]: bar["measured"] for bar in content["bars"]}
+    assert measured["U-Net rulebooks, a voxel"] > 0
+    # no other library: nothing to be faster than
+    assert measured["U-Net training step"] is None
+    assert "1/" in err and "U-Net training step" in err
+
+
+def test_the_sweep_is_a_plan_of_its_own(monkeypatch):
+    step = Step(runner.CASES["conv"], "few", 4, 1)
+    monkeypatch.setattr(runner, "sweep", lambda cases, threads: [step])
+    assert runner.main(["--sweep", "--quiet", "--repeat", "3", "--peers", "none"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "name"),
     [
@@ -85,6 +109,7 @@ def test_interrupted_runs_show_what_is_done(monkeypatch, capsys):
         (["--peers", "nobody"], "--peers"),
         (["--channels", "4,x"], "--channels"),
         (["--channels", "0"], "--channels"),
+        (["--net", "huge"], "--net"),
         (["--repeat", "0"], "--repeat"),
         (["--threads", "0"], "--threads"),
         (["--clock", "cpu", "--threads", "2"], "--clock"),

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from sparseconv.bench import sized
 from sparseconv.bench.scenes import ALIGNMENT, Scene, load_scan, load_scene, shuffled, usual_scenes
 from sparseconv.testing import oracle
 
@@ -52,3 +53,30 @@ def test_a_scan_of_ones_own(tmp_path):
     scene = load_scan(path, 0.5)
     assert scene.name == "mine"
     assert 1 <= len(scene.coords) <= 8
+
+
+@pytest.mark.parametrize("name", ["street-900", "room-2k"])
+def test_scenes_of_any_size(name):
+    scene = load_scene(name)
+    assert len(scene.coords) == len(scene.xyz) == {"street-900": 900, "room-2k": 2000}[name]
+    assert scene.name == name
+
+
+def test_tiles_lie_side_by_side(monkeypatch):
+    tile = np.array([[-3, 0, 0], [2, 1, 5], [0, 2, 0]], np.int32)
+    monkeypatch.setattr(
+        sized, "_tile", lambda kind, seed: tile + np.array([0, 0, 10 * seed], np.int32)
+    )
+    points = sized.sized_points("room", 26)
+    sites = np.floor(points / 0.02).astype(int)
+    assert len(np.unique(sites, axis=0)) == 26
+    # eight ways to lay the first scan, then one sector of the second
+    assert (sites[:, 2] >= 10).sum() == 2
+    distances = np.abs(sites[:3, None, :2] - sites[None, 3:, :2]).max(-1)
+    assert distances.min() > 1
+
+
+@pytest.mark.parametrize("name", ["street-0", "street-1G", "moon-5k", "street-", "sheet-5"])
+def test_names_that_are_no_size(name):
+    with pytest.raises(ValueError, match=r"^--scenes: expected"):
+        load_scene(name)

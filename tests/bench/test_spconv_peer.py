@@ -2,6 +2,7 @@ import ctypes
 from pathlib import Path
 
 import pytest
+import torch
 
 from sparseconv.bench import spconv_peer
 from sparseconv.bench.cases import CASES
@@ -24,7 +25,7 @@ def test_the_same_weights_give_the_same_result(name):
     problem = case.prepare(load_scene("sheet"), 8, "small")
     ours, theirs = JOBS[case.kind](problem), spconv_peer.JOBS[case.kind](problem)
     if theirs is None:
-        assert problem.layer.groups > 1
+        assert problem.layer.groups > 1 or problem.dtype == torch.bfloat16
         return
     part, gap = difference(ours.read(ours.run()), theirs.read(theirs.run()))
     assert gap <= case.tolerance, part
