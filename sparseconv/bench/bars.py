@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from sparseconv.bench import net_cases
 from sparseconv.bench.cases import CASES
 from sparseconv.bench.machine import instruction_set
 from sparseconv.bench.measure import OURS, Row
@@ -224,14 +225,20 @@ BARS = tuple(_bars())
 
 
 def bar_steps(scenes: Sequence[str]) -> list[Step]:
-    """Return the rows the bars need, each once, the whole nets last."""
+    """Return the rows the bars need, each once: layers scene by scene, whole nets at the end."""
     steps: dict[Step, None] = {}
     for bar in BARS:
         if bar.hindrance() and bar.case == "threads":
             continue
         for scene in (bar.scene,) if bar.scene else scenes:
             steps[Step(CASES[bar.case], scene, bar.channels, bar.threads)] = None
-    return list(steps)
+    places = [*scenes, *(bar.scene for bar in BARS if bar.scene)]
+
+    def turn(step: Step) -> tuple[bool, int]:
+        whole = step.case in net_cases.CASES
+        return whole, places.index(step.scene)
+
+    return sorted(steps, key=turn)
 
 
 def judge(rows: Iterable[Row], scenes: Sequence[str]) -> list[Verdict]:

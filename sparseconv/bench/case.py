@@ -27,6 +27,7 @@ class Case:
         beside: other ways of this library, always run along.
         threads: of ours; 0 for those of the command line.
         scenes: those it is run on; the chosen ones if none.
+        parts: of the result that are compared; all if none.
         usual: whether it is run when no cases are named.
     """
 
@@ -39,6 +40,7 @@ class Case:
     beside: tuple[Peer, ...] = ()
     threads: int = 0
     scenes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     usual: bool = True
 
 

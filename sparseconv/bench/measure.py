@@ -110,6 +110,10 @@ def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> tuple[str,
     return worst
 
 
+def _only(parts: tuple[str, ...], result: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: result[name] for name in parts or result}
+
+
 def _timed(job: Job, times: int, threads: int) -> tuple[float, float]:
     """Return seconds for the work of the row, wall and processor."""
     torch.set_num_threads(threads)
@@ -122,12 +126,18 @@ def _timed(job: Job, times: int, threads: int) -> tuple[float, float]:
 
 
 def _contenders(
-    row: Row, problem: Problem, kind: str, peers: list[Peer], threads: int, tolerance: float
+    row: Row,
+    problem: Problem,
+    kind: str,
+    peers: list[Peer],
+    threads: int,
+    tolerance: float,
+    parts: tuple[str, ...],
 ) -> tuple[dict[str, Job], dict[str, int]]:
     """Prepare ours and every peer whose result is ours; note the others in `row.errors`."""
     torch.set_num_threads(threads)
     ours = JOBS[kind](problem)
-    expected = ours.read(ours.run())
+    expected = _only(parts, ours.read(ours.run()))
     jobs, allowed = {OURS: ours}, {OURS: threads}
     for peer in peers:
         if kind not in peer.jobs or not peer.here:
@@ -142,7 +152,7 @@ def _contenders(
         except Exception as error:
             row.errors[peer.name] = f"failed: {type(error).__name__}: {error}"
             continue
-        part, gap = difference(expected, found) if peer.compares else ("", 0.0)
+        part, gap = difference(expected, _only(parts, found)) if peer.compares else ("", 0.0)
         if gap > tolerance:
             row.errors[peer.name] = f"results differ: {part} by {gap:.1e} (allowed {tolerance:.0e})"
             continue
@@ -173,6 +183,7 @@ def measure(
     repeat: int = 15,
     seconds: float = 10.0,
     tolerance: float = 1e-4,
+    parts: tuple[str, ...] = (),
     clock: str = "wall",
 ) -> Row:
     """Fill a row: check that results agree, then time all contenders in turns.
@@ -186,6 +197,7 @@ def measure(
         repeat: rounds, each timing every contender once.
         seconds: stop after the round in which this has passed, but not before three.
         tolerance: see `Case`.
+        parts: see `Case`.
         clock: `"wall"`, or `"cpu"` for the processor time of this process, which other programs on
             the machine disturb less; for one thread only.
 
@@ -193,7 +205,7 @@ def measure(
         `row`.
     """
     row.threads, row.clock = threads, clock
-    jobs, allowed = _contenders(row, problem, kind, peers, threads, tolerance)
+    jobs, allowed = _contenders(row, problem, kind, peers, threads, tolerance, parts)
     first, times = {}, {}
     for name, job in jobs.items():
         first[name] = _timed(job, 1, allowed[name])[0] * job.part

@@ -27,7 +27,6 @@ NETS = {"small": MinkUNetSmall, "full": MinkUNet}
 TRAINING_TOLERANCE = 0.05
 # some forty roundings of a 256th, one after another
 BFLOAT16_TOLERANCE = 0.1
-BFLOAT16_TRAINING_TOLERANCE = 0.5
 
 
 def make_net(name: str) -> MinkUNet:
@@ -82,11 +81,27 @@ def products(net: nn.Module, x: SparseTensor) -> tuple[Product, ...]:
     return tuple(found)
 
 
+def settle(net: nn.Module, x: SparseTensor) -> None:
+    """Give batch norms the statistics of this input, so that a trained net's numbers flow."""
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d)]
+    usual = [norm.momentum for norm in norms]
+    training = net.training
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        net.train()(x)
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+    net.train(training)
+
+
 def _unet(passes: int) -> Callable[[Scene, int, str], Problem]:
     def prepare(scene: Scene, channels: int, net: str) -> Problem:
         made = make_net(net)
         rows = len(scene.coords)
         features = numbers(rows, POINT_CHANNELS)
+        x = SparseTensor(scene.coords, features, batch_size=1)
+        settle(made, x)
         generator = torch.Generator().manual_seed(2)
         return Problem(
             scene,
@@ -94,7 +109,7 @@ def _unet(passes: int) -> Callable[[Scene, int, str], Problem]:
             features,
             made.eval() if passes == 1 else made.train(),
             labels=torch.randint(CLASSES, (rows,), generator=generator),
-            products=products(made, SparseTensor(scene.coords, features, batch_size=1)),
+            products=products(made, x),
             passes=passes,
         )
 
@@ -151,8 +166,10 @@ CASES = (
         "training-bfloat16",
         False,
         _in_bfloat16(_unet(3)),
-        BFLOAT16_TRAINING_TOLERANCE,
+        BFLOAT16_TOLERANCE,
         _plain("float32", "training-bfloat16", "training"),
+        # gradients of the first layers carry the roundings of all layers there and back
+        parts=("loss", "classifier dw"),
     ),
     Case("memory", "memory of a training step", "memory", False, _unet(3)),
 )

@@ -110,6 +110,7 @@ def bars_table(verdicts: Sequence[Verdict]) -> Any:
         bar, figure = verdict.bar, verdict.figure
         limit = None if figure is None else figure.limit
         answer = "[green]yes[/green]" if verdict.met else "[red]no[/red]"
+        answer = "[yellow]not measurable:[/yellow]" if bar.hindrance() else answer
         made.add_row(
             bar.title,
             verdict.scene,

@@ -25,6 +25,7 @@ from sparseconv.bench.report import as_json, bars_as_json, show, show_bars
 from sparseconv.bench.scenes import MADE, REAL, Scene, load_scan, load_scene, usual_scenes
 
 CHANNELS = "16,32,64,128"
+BAR_PEERS = "spconv,mm,fma,copy"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,13 +43,13 @@ def parser() -> argparse.ArgumentParser:
     add("--channels", default=CHANNELS, metavar="LIST", help=f"widths of a layer ({CHANNELS})")
     add("--bars", action="store_true", help="all of the project's bars, with the large MinkUNet")
     add("--sweep", action="store_true", help="one layer, 4 to 256 wide, 1k to 2M voxels")
-    add("--peers", default="all", metavar="NAMES", help=f"all, none, or of {', '.join(PEERS)}")
+    add("--peers", metavar="NAMES", help=f"all (if none are named), none, or of {', '.join(PEERS)}")
     nets = f"{', '.join(NETS)}, or widths of stem, down and up (small)"
     add("--net", metavar="NAME", help=f"the U-Net: {nets}")
     add("--full", dest="net", action="store_const", const="full", help="the same as --net full")
     add("--threads", type=int, default=1, metavar="N", help="threads of ours (1)")
     add("--repeat", type=int, default=15, metavar="N", help="rounds of a row (15)")
-    add("--seconds", type=float, default=10.0, help="stop a row after this long (10)")
+    add("--seconds", type=float, help="stop a row after this long (10; with --bars 3)")
     add("--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a busy machine (wall)")
     add("--json", type=Path, metavar="FILE", help="write all figures there, too")
     add("--quiet", action="store_true", help="no progress on standard error")
@@ -125,6 +126,7 @@ def _row(step: Step, scene: Scene, args: argparse.Namespace, peers: list[Peer]) 
         repeat=args.repeat,
         seconds=args.seconds,
         tolerance=case.tolerance,
+        parts=case.parts,
         clock="wall" if step.threads > 1 else args.clock,
     )
 
@@ -155,6 +157,9 @@ def main(argv: list[str]) -> int:
     """
     args = parser().parse_args(argv)
     args.net = args.net or ("full" if args.bars else "small")
+    args.peers = args.peers or (BAR_PEERS if args.bars else "all")
+    if args.seconds is None:
+        args.seconds = 3.0 if args.bars else 10.0
     for name in ("threads", "repeat", "seconds"):
         _positive(f"--{name}", getattr(args, name))
     if args.clock == "cpu" and args.threads != 1:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, wraps
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,15 @@ from sparseconv.models.mink_unet import MinkUNet
 from sparseconv.nn.conv._base import Convolution
 
 
+@cache
 def load():
-    """Import spconv and hold its own loops to one thread; its products are torch's.
+    """Import spconv; where torch has several threads, its scatter still gets one.
 
     Its CPU scatter shares two loop pointers between its threads and adds rows to the wrong places
-    whenever more than one runs. The wheel brings an OpenMP runtime of its own, which
-    `torch.set_num_threads` does not reach. Its CPU backward asks torch for a CUDA stream that it
+    whenever more than one runs. Beside torch it runs on torch's OpenMP runtime, whatever its wheel
+    brings along, so that `torch.set_num_threads` reaches it. Several threads therefore take its own
+    loop in Python over gather, `torch.mm` and scatter, not the same loop in C++: there one thread
+    can be asked for around the scatter alone. Its CPU backward asks torch for a CUDA stream that it
     never uses; where torch has no CUDA that raises, so it is given none.
     """
     import spconv.pytorch as spconv
@@ -30,10 +34,37 @@ def load():
     if not torch.cuda.is_available():
         ops.get_current_stream = lambda: 0
 
-    beside = Path(spconv.__file__).parents[2] / "spconv.libs"
-    for runtime in beside.glob("libgomp*"):
-        ctypes.CDLL(str(runtime)).omp_set_num_threads(1)
+    theirs = ops.SpconvOps
+
+    class Held(theirs):
+        @staticmethod
+        def scatter_add_cpu(*arguments: object) -> None:
+            with _threads(1):
+                theirs.scatter_add_cpu(*arguments)
+
+    ops.SpconvOps = Held
+    for name in ("indice_conv", "indice_conv_backward"):
+        setattr(ops, name, _in_its_loop(ops, getattr(ops, name)))
     return spconv
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_its_loop(ops: ModuleType, convolve: Callable) -> Callable:
+    @wraps(convolve)
+    def call(*arguments: object, **options: object) -> object:
+        ops.SPCONV_CPP_GEMM = torch.get_num_threads() == 1
+        return convolve(*arguments, **options)
+
+    return call
 
 
 def _tensor(problem: Problem, features: Tensor):

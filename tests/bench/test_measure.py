@@ -76,6 +76,18 @@ def test_a_peer_with_wrong_results_is_reported_and_not_timed(problem):
     assert row.seconds[OURS].median > 0
 
 
+def test_only_the_parts_named_are_compared(problem):
+    def more(problem):
+        job = JOBS["conv"](problem)
+        return Job(job.run, lambda y: {**job.read(y), "more": torch.ones(1)})
+
+    peers = [Peer("fake", "", {"conv": more})]
+    row = measure(empty_row(problem), problem, "conv", peers, repeat=3)
+    assert "more" in row.errors["fake"]
+    row = measure(empty_row(problem), problem, "conv", peers, repeat=3, parts=("features",))
+    assert row.ratios["fake"].median > 0
+
+
 def test_a_peer_that_raises_is_reported(problem):
     def broken(problem):
         raise RuntimeError("no such kernel")
