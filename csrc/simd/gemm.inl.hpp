@@ -78,16 +78,38 @@ static void pack(const S* w, std::int64_t stride_c, std::int64_t stride_d, std::
     if (stride_d == 1) {
       for (std::int64_t c = 0; c < channels; ++c) {
         T* row = packed + c * columns;
-        for (std::int64_t d = 0; d < real; ++d) row[d] = widen(from[c * stride_c + d]);
+        if constexpr (sizeof(S) == sizeof(T)) {
+          copy_row(from + c * stride_c, row, real);
+        } else {
+          widen_row(from + c * stride_c, row, real);
+        }
         for (std::int64_t d = real; d < columns; ++d) row[d] = 0;
       }
     } else {
+      std::int64_t c = 0;
+      // squares of whole vectors change rows and columns in registers
+      if constexpr (sizeof(S) == sizeof(T))
+        if (stride_c == 1)
+          for (; c + lanes<T> <= channels; c += lanes<T>) {
+            std::int64_t d = 0;
+            for (; d + lanes<T> <= real; d += lanes<T>) {
+              Vec<T> square[lanes<T>];
+              UNROLL for (int i = 0; i < lanes<T>; ++i)
+                  square[i] = load(from + c + (d + i) * stride_d);
+              transpose<T>(square);
+              UNROLL for (int i = 0; i < lanes<T>; ++i)
+                  store(packed + (c + i) * columns + d, square[i]);
+            }
+            for (; d < columns; ++d)
+              for (int i = 0; i < lanes<T>; ++i)
+                packed[(c + i) * columns + d] = d < real ? T(from[c + i + d * stride_d]) : T(0);
+          }
       // columns outermost in blocks of channels: reads run along memory, writes stay in cache
-      for (std::int64_t c0 = 0; c0 < channels; c0 += 16) {
-        const std::int64_t c1 = c0 + 16 < channels ? c0 + 16 : channels;
+      for (; c < channels; c += 16) {
+        const std::int64_t last = c + 16 < channels ? c + 16 : channels;
         for (std::int64_t d = 0; d < columns; ++d)
-          for (std::int64_t c = c0; c < c1; ++c)
-            packed[c * columns + d] = d < real ? T(widen(from[c * stride_c + d * stride_d])) : T(0);
+          for (std::int64_t i = c; i < last; ++i)
+            packed[i * columns + d] = d < real ? T(widen(from[i * stride_c + d * stride_d])) : T(0);
       }
     }
     packed += channels * columns;
