@@ -14,6 +14,16 @@
 namespace sparseconv {
 
 // Z-order by comparison, for sites whose box no key holds.
+inline int bit_width(std::uint64_t v) {
+#if defined(__GNUC__) || defined(__clang__)
+  return v ? 64 - __builtin_clzll(v) : 0;
+#else
+  int bits = 0;
+  while (v >> bits) ++bits;
+  return bits;
+#endif
+}
+
 inline bool z_less(const Site& a, const Site& b) {
   if (a.b != b.b) return a.b < b.b;
   const std::uint32_t x = std::uint32_t(a.x ^ b.x), y = std::uint32_t(a.y ^ b.y),
@@ -34,7 +44,6 @@ class ZKey {
       fits_ = true;
       return;
     }
-    bool informative[3][32] = {};
     for (int a = 0; a < 3; ++a) {
       const std::uint64_t low = shifted(box.low[a + 1]), high = shifted(box.high[a + 1]);
       base_[a] = std::uint32_t(low);
@@ -45,18 +54,21 @@ class ZKey {
       const std::uint64_t reach = std::max(middle - low, high - middle + 1);
       while (std::uint64_t(1) << low_bits_[a] < reach) ++low_bits_[a];
       base_[a] = std::uint32_t(middle - (std::uint64_t(1) << low_bits_[a]));
-      for (int plane = 0; plane < low_bits_[a]; ++plane) informative[a][plane] = true;
-      informative[a][top] = true;
+      top_[a] = top;
+      depth_ = std::max(depth_, low_bits_[a] + (top == low_bits_[a]));
     }
     std::uint8_t place[3][33];
     int kept[3] = {};
-    for (int plane = 0; plane < 32; ++plane)
+    for (int plane = 0; plane < 32; ++plane) {
+      below_[plane] = bits_;
       for (int a = 2; a >= 0; --a)
-        if (informative[a][plane]) {
+        if (plane < low_bits_[a] || plane == top_[a]) {
           axis_[bits_] = std::uint8_t(a);
+          places_[a][plane] = bits_;
           place[a][kept[a]++] = std::uint8_t(bits_++);
           axes_[plane] |= 4 >> a;
         }
+    }
     batch_bit_ = bits_;
     low_batch_ = box.low[0];
     const std::uint64_t items = std::uint64_t(box.high[0]) - std::uint64_t(box.low[0]);
@@ -84,6 +96,21 @@ class ZKey {
   std::uint64_t most() const { return bits_ ? ~std::uint64_t(0) >> (64 - bits_) : 0; }
   // The axes (4 x, 2 y, 1 z) of which plane `level` of the coordinates is in the key.
   int axes(int level) const { return axes_[level]; }
+
+  // Bits of the key that planes below `level` take.
+  int bits_below(int level) const { return below_[level]; }
+  // Planes that every site of one batch item shares beyond, but for the sides of axes.
+  int depth() const { return depth_; }
+  // Where the key tells plane `level` of axis a: in a bit of its own, or inverted in that of the
+  // side; place -1 where the plane is the same for all sites.
+  struct Bit {
+    int place;
+    bool inverted;
+  };
+  Bit bit(int a, int level) const {
+    if (level == top_[a] || level < low_bits_[a]) return {places_[a][level], false};
+    return level < top_[a] ? Bit{places_[a][top_[a]], true} : Bit{-1, false};
+  }
 
   // Call run(of) with a function from site to key, made for the chunks this box needs.
   template <class Run>
@@ -127,7 +154,8 @@ class ZKey {
 
   bool fits_ = false;
   int bits_ = 0, batch_bit_ = 0, chunks_ = 1;
-  int low_bits_[3] = {};
+  int low_bits_[3] = {}, top_[3] = {-1, -1, -1}, depth_ = 0;
+  int below_[32] = {}, places_[3][32] = {};
   std::uint32_t base_[3] = {};
   std::int64_t low_batch_ = 0;
   std::uint8_t axis_[96] = {};

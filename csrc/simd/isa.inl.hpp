@@ -2,6 +2,10 @@
 //   ISA            name of the namespace and of the set
 //   VECTOR_BYTES   width of a register
 //   VECTOR_COUNT   registers: 32 or 16
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -31,6 +35,8 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 #include "simd/roofline.inl.hpp"
 
 #include "simd/norm.inl.hpp"
+
+#include "simd/sites.inl.hpp"
 
 template <class S, class T>
 static Loops<S, T> loops() {
@@ -63,6 +69,7 @@ void fill(Table& table) {
   table.f32_rate = rate<float>();
   table.f64_rate = rate<double>();
   table.bf16_rate = rate<float>();
+  table.sites = site_loops();
 }
 
 }  // namespace ISA

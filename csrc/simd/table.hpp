@@ -101,6 +101,41 @@ struct Loops {
   void (*narrow)(const T* from, S* to, std::int64_t n);
 };
 
+// One step of a pyramid of halved lattices, from parents to their children.
+struct SiteTree {
+  const std::uint32_t* where;  // of a child: 8 * parent + octant
+  const std::int32_t* kids;    // [parents, 8]: row of the child in each octant or -1; 8 times -1 before
+  const std::int32_t* table;   // [parents, 27]: neighbouring parents, tap by tap, or -1
+};
+
+// Loops over sites: numbers of rows, no features.
+struct SiteLoops {
+  // table[27 * child + tap] = row of the child's neighbour or -1, for children in [begin, end).
+  void (*neighbour_rows)(const SiteTree& tree, std::int64_t begin, std::int64_t end,
+                         std::int32_t* table);
+
+  // The same without the absent ones: those of the child in row r are
+  // list[words[r] >> 27 ...], one for each of the low 27 bits of words[r] that is set. Lists begin
+  // at `place`; 32 numbers more than they take may be written.
+  void (*neighbour_lists)(const SiteTree& tree, std::int64_t begin, std::int64_t end,
+                          std::uint64_t* words, std::int32_t* list, std::int64_t place);
+
+  // counts[t] = rows in [begin, end) that have tap t.
+  void (*count_lists)(const std::uint64_t* words, std::int64_t begin, std::int64_t end,
+                      std::int64_t* counts);
+  void (*count_rows)(const std::int32_t* table, int columns, std::int64_t begin, std::int64_t end,
+                     std::int64_t* counts);
+
+  // Append (neighbour, row) of rows [begin, end) to the pairs of each tap, from at[t] on, which
+  // moves to stop[t]; nothing is written from stop[t] on. A table has 27 or 8 columns.
+  void (*pairs_of_lists)(const std::uint64_t* words, const std::int32_t* list, std::int64_t begin,
+                         std::int64_t end, std::int64_t* at, const std::int64_t* stop,
+                         std::int32_t* in, std::int32_t* out);
+  void (*pairs_of_rows)(const std::int32_t* table, int columns, std::int64_t begin,
+                        std::int64_t end, std::int64_t* at, const std::int64_t* stop,
+                        std::int32_t* in, std::int32_t* out);
+};
+
 constexpr std::int64_t outer_limit = 128;
 
 // The fastest multiply-adds of a set: run(rounds, scale, shift) keeps all operands in registers and
@@ -119,6 +154,7 @@ struct Table {
   Rate f32_rate;
   Rate f64_rate;
   Rate bf16_rate;  // products of pairs in bfloat16 where the set has them, else those in float
+  SiteLoops sites;
 };
 
 }  // namespace sparseconv

@@ -16,6 +16,10 @@ def _fake_site_index(coords):
     return coords.new_empty(_fresh_size(), dtype=torch.int64)
 
 
+def _fake_pyramid(coords, order):
+    return coords.new_empty(_fresh_size(), dtype=torch.int64)
+
+
 def _fake_lookup(coords, table, queries):
     return queries.new_empty(queries.shape[0])
 
@@ -39,6 +43,18 @@ _site_index = define(
     reference=reference.site_index,
     compiled=compiled("coords", "site_index"),
     fake=_fake_site_index,
+)
+_site_order = define(
+    "site_order(Tensor coords) -> Tensor",
+    reference=reference.site_order,
+    compiled=compiled("coords", "site_order"),
+    fake=_fake_site_index,
+)
+_pyramid = define(
+    "pyramid(Tensor coords, Tensor order) -> Tensor",
+    reference=reference.pyramid,
+    compiled=compiled("coords", "pyramid"),
+    fake=_fake_pyramid,
 )
 _lookup = define(
     "lookup(Tensor coords, Tensor table, Tensor queries) -> Tensor",
@@ -80,6 +96,51 @@ def site_index(
     """
     check_coords("coords", coords)
     return _site_index(coords)
+
+
+def site_order(
+    coords: Tensor,  # [N, 4] int32
+) -> Tensor:
+    """Sort sites, for `pyramid`.
+
+    Args:
+        coords: int32 [N, 4].
+
+    Returns:
+        The order, int64, opaque: at most 12 bytes a site. Its first numbers, where it has any, are
+        N; how many sites differ, -1 where they were not sorted; the smallest batch, x, y, z; and
+        the largest.
+
+    Raises:
+        TypeError, ValueError: `coords` is not int32 [N, 4].
+    """
+    check_coords("coords", coords)
+    return _site_order(coords)
+
+
+def pyramid(
+    coords: Tensor,  # [N, 4] int32
+    order: Tensor,  # opaque
+) -> Tensor:
+    """Build the levels of half, a quarter, ... of the resolution, from which rulebooks follow.
+
+    Args:
+        coords: int32 [N, 4].
+        order: what `site_order(coords)` returned, or int64 [0].
+
+    Returns:
+        The pyramid, int64, opaque: 4 bytes a site and 144 a site of every level above. Where sites
+        repeat or do not fit a 62-bit key it is a stub, with which the ops that take a pyramid
+        search.
+
+    Raises:
+        TypeError, ValueError: `coords` is not int32 [N, 4].
+
+    Source:
+        Wang et al., "O-CNN", arXiv:1712.01537: neighbours of an octree's nodes from their parents'.
+    """
+    check_coords("coords", coords)
+    return _pyramid(coords, order)
 
 
 def lookup(

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from sparseconv._errors import complain
 from sparseconv.geometry import Geometry, Triple, mirrored
-from sparseconv.ops.coords import output_coords, site_index
-from sparseconv.ops.rulebook import rulebook
+from sparseconv.ops.coords import output_coords, pyramid, site_index
+from sparseconv.ops.rulebook import cube_rulebook, halve, rulebook
 from sparseconv.tensor.rulebook import Rulebook
 
 ROOT = "sites"
+CUBE = Geometry.submanifold(3)
+CORNERS = Geometry.make(2, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +45,16 @@ class Topology:
     layers of one geometry arrive at the same sites. Nothing here points back at a tensor that
     uses it; memory is freed with the last tensor of the batch.
 
-    Memory: 16 bytes a site, at most 32 for its index, 8 a pair of each rulebook.
+    Memory: 16 bytes a site, at most 32 for its index, 8 a pair of each rulebook; and where 3³
+    submanifold rulebooks or levels of half the resolution were asked for, what `pyramid` takes.
     """
 
     def __init__(self) -> None:
         self.levels: dict[str, Level] = {}
         self.tables: dict[str, Tensor] = {}
+        self.pyramids: dict[str, Tensor] = {}
+        # level: the level whose pyramid holds it, and how many halvings lie between
+        self.halvings: dict[str, tuple[str, int]] = {}
         self.rulebooks: dict[str, Rulebook] = {}
         self.origins: dict[str, tuple[str, Geometry]] = {}
 
@@ -78,7 +84,14 @@ class Topology:
             Pairs (i, o) of tap t with `source[i].xyz == target[o].xyz * stride + offset[t]`.
         """
         key = f"{source}>{target}:{geometry.key}"
-        if key not in self.rulebooks:
+        if key in self.rulebooks:
+            return self.rulebooks[key]
+        if source == target and geometry.offsets == CUBE.offsets and geometry.stride == CUBE.stride:
+            levels, depth = self.pyramid(source)
+            with _keepable():
+                made = cube_rulebook(self.levels[source].coords, levels, depth)
+            self.rulebooks[key] = Rulebook(*made, symmetric=True)
+        else:
             self.rulebooks[key] = self.pairs(
                 source,
                 self.levels[target].coords,
@@ -87,6 +100,16 @@ class Topology:
                 same_sites=source == target,
             )
         return self.rulebooks[key]
+
+    def pyramid(self, name: str) -> tuple[Tensor, int]:
+        """Return a pyramid that holds a level, built when first asked for, and how far up."""
+        base, depth = self.halvings.get(name, (name, 0))
+        if base not in self.pyramids:
+            coords = self.levels[base].coords
+            none = torch.zeros(0, dtype=torch.int64, device=coords.device)
+            with _keepable():
+                self.pyramids[base] = pyramid(coords, none)
+        return self.pyramids[base], depth
 
     def pairs(
         self,
@@ -117,8 +140,16 @@ class Topology:
             level = self.levels[source]
             shape = level.spatial_shape
             bound = None if shape is None else geometry.output_shape(shape)
-            coords = _reached(level.coords, geometry, bound, transposed=False)
             stride = tuple(a * b for a, b in zip(level.stride, geometry.stride, strict=True))
+            whole = shape is None or all(s == 2 * b for s, b in zip(shape, bound, strict=True))
+            if whole and geometry.offsets == CORNERS.offsets and geometry.stride == CORNERS.stride:
+                levels, depth = self.pyramid(source)
+                with _keepable():
+                    coords, *book = halve(level.coords, levels, depth)
+                self.rulebooks[f"{source}>{name}:{geometry.key}"] = Rulebook(*book)
+                self.halvings[name] = (self.halvings.get(source, (source, 0))[0], depth + 1)
+            else:
+                coords = _reached(level.coords, geometry, bound, transposed=False)
             self.levels[name] = Level(coords, stride, bound, level.batch_size)
             self.origins[name] = (source, geometry)
         return name
@@ -173,8 +204,8 @@ class Topology:
         return moved
 
     def __getstate__(self) -> dict:
-        # tables belong to the backend that built them
-        return {**self.__dict__, "tables": {}}
+        # tables and pyramids belong to the backend that built them
+        return {**self.__dict__, "tables": {}, "pyramids": {}, "halvings": {}}
 
 
 def _keepable() -> AbstractContextManager:

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from sparseconv.ops.coords import site_index
+from sparseconv.ops.coords import pyramid, site_index, site_order
 from sparseconv.testing import oracle
 from sparseconv.testing.scenes import scene
 
@@ -167,6 +167,9 @@ def placement() -> Iterator[Sample]:
         coords = scene(name).coords
         yield Sample("site_index", name, (coords,))
         yield Sample("unique_coords", name, (coords,))
+        yield Sample("site_order", name, (coords,))
+        order = site_order(coords)
+        yield Sample("pyramid", name, (coords, order))
         table = site_index(coords)
         yield Sample("lookup", name, (coords, table, torch.cat([coords.flip(0), coords[:3]]) - 1))
         bounded = (offsets, [2, 2, 2], [0, 0, 0], [3, 3, 3])
@@ -174,6 +177,8 @@ def placement() -> Iterator[Sample]:
         yield Sample("output_coords", f"{name}-up", (coords, offsets, [2, 2, 2], [], [], True))
         if name != "duplicates":
             yield Sample("rulebook", name, (coords, table, coords, offsets, [1, 1, 1], True))
+            yield Sample("cube_rulebook", name, (coords, pyramid(coords, order), 0))
+            yield Sample("halve", name, (coords, pyramid(coords, order), 0))
             halves = torch.cat(
                 [coords[:, :1], torch.div(coords[:, 1:], 2, rounding_mode="floor")], 1
             )

@@ -76,8 +76,10 @@ def test_layers_of_one_geometry_share_one_rulebook(backend, monkeypatch):
     from sparseconv.tensor import topology
 
     built = []
-    build = topology.rulebook
-    monkeypatch.setattr(topology, "rulebook", lambda *a: built.append(a) or build(*a))
+    for name in ("cube_rulebook", "halve", "rulebook", "pyramid"):
+        build = getattr(topology, name)
+        counted = lambda *a, name=name, build=build: built.append(name) or build(*a)  # noqa: E731
+        monkeypatch.setattr(topology, name, counted)
     wide = {"dtype": torch.float64}
     net = sc.nn.Sequential(
         sc.nn.SubMConv3d(2, 3, 3, **wide),
@@ -92,11 +94,11 @@ def test_layers_of_one_geometry_share_one_rulebook(backend, monkeypatch):
     x = scene("random_sparse").tensor(2)
     y = net(x)
     # fine, down, coarse
-    assert len(built) == 3
+    assert built == ["pyramid", "cube_rulebook", "halve", "cube_rulebook"]
     assert y.shares_sites(x)
     y.features.sum()
     net(x)
-    assert len(built) == 3, "a second pass builds nothing"
+    assert len(built) == 4, "a second pass builds nothing"
 
 
 def test_geometries_that_differ_do_not_share(backend):

@@ -1,11 +1,12 @@
-"""The rulebook: merged where rows are in lexicographic order, else looked up in the index."""
+"""The rulebook: derived from a pyramid, merged from sorted sites, or looked up in the index."""
 
 import torch
 from torch import Tensor
 
 from sparseconv import _native
-from sparseconv.backends.cpu._arguments import sites, steps
-from sparseconv.backends.cpu.coords import checked_table
+from sparseconv.backends.cpu._arguments import dense, sites, steps
+from sparseconv.backends.cpu.coords import checked_table, output_coords
+from sparseconv.backends.reference.rulebook import CORNERS, CUBE
 
 
 def rulebook(
@@ -33,3 +34,32 @@ def rulebook(
     )
     in_rows, out_rows, segments = (torch.from_numpy(array) for array in made)
     return in_rows, out_rows, segments
+
+
+def cube_rulebook(
+    coords: Tensor,  # [N, 4] int32
+    pyramid: Tensor,  # opaque
+    depth: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rulebook of 3 x 3 x 3 taps: from the pyramid where it holds the level."""
+    coords, pyramid = sites("coords", coords), dense("pyramid", pyramid, torch.int64, 1)
+    if not _native.pyramid_holds(pyramid.data_ptr(), len(pyramid), depth, len(coords)):
+        return rulebook(coords, pyramid[:0], coords, CUBE, [1, 1, 1], True)
+    made = _native.cube_rulebook(pyramid.data_ptr(), depth, torch.get_num_threads())
+    in_rows, out_rows, segments = (torch.from_numpy(array) for array in made)
+    return in_rows, out_rows, segments
+
+
+def halve(
+    coords: Tensor,  # [N, 4] int32
+    pyramid: Tensor,  # opaque
+    depth: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return halved sites and their rulebook: from the pyramid where it holds the level."""
+    coords, pyramid = sites("coords", coords), dense("pyramid", pyramid, torch.int64, 1)
+    if not _native.pyramid_holds(pyramid.data_ptr(), len(pyramid), depth, len(coords)):
+        halved = output_coords(coords, CORNERS, [2, 2, 2], [], [], False)
+        return halved, *rulebook(coords, pyramid[:0], halved, CORNERS, [2, 2, 2], False)
+    made = _native.halve(pyramid.data_ptr(), depth, coords.data_ptr(), torch.get_num_threads())
+    halved, in_rows, out_rows, segments = (torch.from_numpy(array) for array in made)
+    return halved, in_rows, out_rows, segments
