@@ -13,6 +13,7 @@ from sparseconv.tasks.augment import augmenter
 from sparseconv.tasks.inputs import labelled_input
 from sparseconv.tasks.scenes import Scenes
 from sparseconv.tensor.plan import Plan, plan
+from sparseconv.tensor.shared import room_to_share
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 Batch = tuple[SparseTensor, Tensor]
@@ -84,14 +85,20 @@ class Batches(torch.utils.data.Dataset):
 
 
 class _Sent(torch.utils.data.Dataset):
-    """Batches by way of another process, with what a user's data may raise: torch would wrap it."""
+    """Batches by way of another process, with what a user's data may raise: torch would wrap it.
+
+    They are put into shared memory here: where that fails in the thread that sends them, the main
+    process waits for ever.
+    """
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
 
     def __getitem__(self, step: int) -> Batch | Exception:
         try:
-            return self.batches[step]
+            x, truth = self.batches[step]
+            with room_to_share():
+                return x.share_memory_(), truth.share_memory_()
         except (ValueError, OSError) as error:
             return error
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from multiprocessing.reduction import ForkingPickler
 
 import torch
 from torch import Tensor
 
+from sparseconv._errors import complain
 from sparseconv.tensor.topology import Topology
 
 # bytes: whole cache lines, and whole items of every dtype
@@ -26,6 +28,23 @@ Place = tuple[torch.dtype, tuple[int, ...], int]
 def tensors_of(topology: Topology) -> list[Tensor]:
     """Return the tensors of a topology that outlive a move: those of levels and rulebooks."""
     return _taken_apart(topology)[0]
+
+
+@contextmanager
+def room_to_share() -> Iterator[None]:
+    """Say what to do where the system has no shared memory left.
+
+    Raises:
+        OSError: instead of torch's RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "shared memory" not in str(error):
+            raise
+        cure = "use fewer workers, or make /dev/shm larger (docker run --shm-size=2g)"
+        found = str(error).rpartition(": ")[2]
+        raise OSError(complain("shared memory", "room for a tensor", found, cure)) from error
 
 
 def share(topology: Topology) -> None:

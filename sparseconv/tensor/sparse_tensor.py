@@ -20,7 +20,7 @@ from sparseconv.tensor.admission import (
     deduplicate,
 )
 from sparseconv.tensor.rulebook import Rulebook
-from sparseconv.tensor.shared import share, tensors_of
+from sparseconv.tensor.shared import room_to_share, share, tensors_of
 from sparseconv.tensor.topology import ROOT, Level, Topology
 
 
@@ -248,9 +248,13 @@ class SparseTensor:
 
         Returns:
             The tensor itself; on a GPU, where memory can be shared as it is, nothing is done.
+
+        Raises:
+            OSError: there is no shared memory left.
         """
-        self.features.share_memory_()
-        share(self.topology)
+        with room_to_share():
+            self.features.share_memory_()
+            share(self.topology)
         return self
 
     def is_shared(self) -> bool:

@@ -90,6 +90,16 @@ def test_what_the_data_raises_arrives_as_it_was():
     assert str(found.value) == "scan.ply: expected points,\nfound none"
 
 
+def test_too_little_shared_memory_is_said_and_nobody_waits(monkeypatch):
+    def full(*arguments, **options):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    batches, network = boxes()
+    monkeypatch.setattr(torch.UntypedStorage, "_new_shared", full)
+    with pytest.raises(OSError, match=r"shared memory: expected room.*No space.*fewer workers"):
+        next(batches.in_turn(range(5), network, 1))
+
+
 def test_leaving_early_ends_the_workers():
     batches, network = boxes()
     before = children()
