@@ -116,9 +116,13 @@ struct GradWeight {
       for (std::int64_t tile = 0; tile < tiles.count; ++tile)
         for (std::int64_t t = item.tap; t < item.last_tap; ++t) {
           const std::int64_t begin = tiles.begin(tile, t), n = tiles.end(tile, t) - begin;
+          const bool same = t + 1 < item.last_tap, more = same || tile + 1 < tiles.count;
+          const std::int64_t next_tile = same ? tile : tile + 1, next_t = same ? t + 1 : item.tap;
+          const std::int64_t next = more ? tiles.begin(next_tile, next_t) : begin;
           loops.gather_outer(x + item.group * per_group + item.first_c, shape.channels,
                              item.channels, g + item.first_d, shape.width, item.width,
-                             tiles.in + begin, tiles.out + begin, n,
+                             tiles.in + begin, tiles.out + begin, n, tiles.in + next,
+                             tiles.out + next, more ? tiles.end(next_tile, next_t) - next : 0,
                              sums.data() + (t - item.tap) * size);
         }
       for (std::int64_t t = item.tap; t < item.last_tap; ++t)

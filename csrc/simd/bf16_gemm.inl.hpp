@@ -216,13 +216,17 @@ static void gather_gemm(const Bf16* x, std::int64_t ldx, std::int64_t channels,
 // to[i] = (even[i], odd[i]) for i < n, zeros behind up to a whole register.
 static inline void interleave(const Bf16* even, const Bf16* odd, std::uint32_t* to,
                               std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i += vector) {
-    const __mmask16 here = __mmask16(first_of_32(n - i));
-    // masked forms: the plain ones start from an uninitialised register, of which GCC 12 warns
-    const __mmask16 all = 0xffff;
-    const __m512i low = _mm512_maskz_cvtepu16_epi32(all, _mm256_maskz_loadu_epi16(here, even + i));
-    const __m512i high = _mm512_maskz_cvtepu16_epi32(all, _mm256_maskz_loadu_epi16(here, odd + i));
-    _mm512_store_si512(to + i, _mm512_or_si512(low, _mm512_maskz_slli_epi32(all, high, 16)));
+  // words 0 to 31 are those of even, 32 to 63 those of odd: one of each to every lane
+  const __m512i low = _mm512_set_epi32(0x2f000f, 0x2e000e, 0x2d000d, 0x2c000c, 0x2b000b, 0x2a000a,
+                                       0x290009, 0x280008, 0x270007, 0x260006, 0x250005, 0x240004,
+                                       0x230003, 0x220002, 0x210001, 0x200000);
+  const __m512i high = _mm512_or_si512(low, _mm512_set1_epi16(16));
+  for (std::int64_t i = 0; i < n; i += 32) {
+    const __mmask32 here = first_of_32(n - i);
+    const __m512i a = _mm512_maskz_loadu_epi16(here, even + i);
+    const __m512i b = _mm512_maskz_loadu_epi16(here, odd + i);
+    _mm512_store_si512(to + i, _mm512_permutex2var_epi16(a, low, b));
+    if (n - i > vector) _mm512_store_si512(to + i + vector, _mm512_permutex2var_epi16(a, high, b));
   }
 }
 
@@ -278,7 +282,8 @@ static void panel_outer(const std::uint32_t* a, int channels, const std::uint32_
 
 static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels, const Bf16* g,
                          std::int64_t ldg, std::int64_t width, const std::int32_t* in,
-                         const std::int32_t* out, std::int64_t n, float* acc) {
+                         const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
+                         const std::int32_t* next_out, std::int64_t next_n, float* acc) {
   alignas(64) std::uint32_t a[outer_chunk / 2 * outer_pitch];
   alignas(64) std::uint32_t b[outer_chunk / 2 * outer_pitch];
   alignas(64) const Bf16 none[outer_limit] = {};  // the partner of an odd last pair
@@ -293,10 +298,12 @@ static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels,
                  channels);
       interleave(g + o[p] * ldg, two ? g + o[p + 1] * ldg : none, b + p / 2 * outer_pitch, width);
     }
-    const std::int64_t left = n - p0 - outer_chunk;
-    const int soon = int(left < 0 ? 0 : (left < outer_chunk ? left : outer_chunk));
-    Ahead ahead_a = {x, ldx, i + outer_chunk, soon, channels * std::int64_t(sizeof(Bf16))};
-    Ahead ahead_b = {g, ldg, o + outer_chunk, soon, width * std::int64_t(sizeof(Bf16))};
+    const bool last = p0 + outer_chunk >= n;
+    const std::int64_t left = last ? next_n : n - p0 - outer_chunk;
+    const int soon = int(left < outer_chunk ? left : outer_chunk);
+    const std::int64_t bytes = sizeof(Bf16);
+    Ahead ahead_a = {x, ldx, last ? next_in : i + outer_chunk, soon, channels * bytes};
+    Ahead ahead_b = {g, ldg, last ? next_out : o + outer_chunk, soon, width * bytes};
     const int steps = (now + 1) / 2;
     std::int64_t column = 0;
     for (int panel = 0; panel < panel_count(wide / vector); ++panel) {

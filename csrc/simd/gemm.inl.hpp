@@ -284,7 +284,8 @@ static void panel_outer(const T* const* a, int channels, const T* const* b, std:
 template <class S, class T>
 static void gather_outer(const S* x, std::int64_t ldx, std::int64_t channels, const S* g,
                          std::int64_t ldg, std::int64_t width, const std::int32_t* in,
-                         const std::int32_t* out, std::int64_t n, T* acc) {
+                         const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
+                         const std::int32_t* next_out, std::int64_t next_n, T* acc) {
   constexpr bool in_place = sizeof(S) == sizeof(T);
   const std::int64_t wide = padded<T>(width);
   const bool whole = in_place && wide == width;
@@ -314,10 +315,12 @@ static void gather_outer(const S* x, std::int64_t ldx, std::int64_t channels, co
         widen_row(right, wide_b + p * outer_pitch, width);
       }
     }
-    const std::int64_t left = n - p0 - outer_chunk;
-    const int soon = int(left < 0 ? 0 : (left < outer_chunk ? left : outer_chunk));
-    Ahead<S> ahead_x = {x, ldx, in + p0 + outer_chunk, soon, channels * std::int64_t(sizeof(S))};
-    Ahead<S> ahead_g = {g, ldg, out + p0 + outer_chunk, soon, width * std::int64_t(sizeof(S))};
+    const bool last = p0 + outer_chunk >= n;
+    const std::int64_t left = last ? next_n : n - p0 - outer_chunk;
+    const int soon = int(left < outer_chunk ? left : outer_chunk);
+    const std::int64_t bytes = sizeof(S);
+    Ahead<S> ahead_x = {x, ldx, last ? next_in : in + p0 + outer_chunk, soon, channels * bytes};
+    Ahead<S> ahead_g = {g, ldg, last ? next_out : out + p0 + outer_chunk, soon, width * bytes};
     std::int64_t d = 0;
     for (int panel = 0; panel < panel_count(wide / lanes<T>); ++panel) {
       const int size = panel_size(wide / lanes<T>, panel);

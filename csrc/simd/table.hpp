@@ -42,10 +42,12 @@ struct Loops {
 
   // acc[c][d] += sum over pairs of x[in[p]][c] g[out[p]][d]; acc is [channels][padded(width)].
   // channels and width are at most outer_limit. The sum is cut in chunks of a fixed number of
-  // pairs, so an element does not depend on how the caller splits channels and width.
+  // pairs, so an element does not depend on how the caller splits channels and width. Rows of the
+  // next_n pairs of the call to come are fetched meanwhile.
   void (*gather_outer)(const S* x, std::int64_t ldx, std::int64_t channels, const S* g,
                        std::int64_t ldg, std::int64_t width, const std::int32_t* in,
-                       const std::int32_t* out, std::int64_t n, T* acc);
+                       const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
+                       const std::int32_t* next_out, std::int64_t next_n, T* acc);
 
   // y[out[p] - first][c] += w[c] x[in[p]][c]: a depthwise tap. Where start [channels] is given, rows
   // are written instead: start + the product.

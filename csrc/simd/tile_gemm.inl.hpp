@@ -63,6 +63,14 @@ static void pack(const Bf16* w, std::int64_t stride_c, std::int64_t stride_d,
   }
 }
 
+static inline void fetch_rows(const Bf16* x, std::int64_t ldx, const std::int32_t* rows, int count,
+                              std::int64_t channels) {
+  for (int p = 0; p < count; ++p) {
+    const char* row = reinterpret_cast<const char*>(x + rows[p] * ldx);
+    for (std::int64_t b = 0; b < 2 * channels; b += 64) PREFETCH(row + b);
+  }
+}
+
 // 16 rows of one operand: gathered, or where they lie if that is one behind the other.
 struct Rows {
   const Bf16* from;
@@ -139,12 +147,9 @@ static void gather_gemm(const Bf16* x, std::int64_t ldx, std::int64_t channels,
   for (std::int64_t p0 = 0; p0 < n; p0 += gemm_chunk) {
     const int now = int(n - p0 < gemm_chunk ? n - p0 : gemm_chunk);
     const bool last = p0 + gemm_chunk >= n;
-    const std::int32_t* soon = last ? next : in + p0 + gemm_chunk;
     const std::int64_t left = last ? next_n : n - p0 - gemm_chunk;
-    for (int p = 0; p < (left < gemm_chunk ? left : gemm_chunk); ++p) {
-      const char* row = reinterpret_cast<const char*>(x + soon[p] * ldx);
-      for (std::int64_t b = 0; b < 2 * channels; b += 64) PREFETCH(row + b);
-    }
+    fetch_rows(x, ldx, last ? next : in + p0 + gemm_chunk,
+               int(left < gemm_chunk ? left : gemm_chunk), channels);
     const bool two = now > side;
     for (std::int64_t k = 0; k < channels; k += depth) {
       const std::int64_t deep = channels - k < depth ? channels - k : depth;
@@ -231,7 +236,8 @@ static inline void outer_block(const std::uint32_t* a, const std::uint32_t* b, b
 
 static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels, const Bf16* g,
                          std::int64_t ldg, std::int64_t width, const std::int32_t* in,
-                         const std::int32_t* out, std::int64_t n, float* acc) {
+                         const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
+                         const std::int32_t* next_out, std::int64_t next_n, float* acc) {
   // steps are two pairs: of x channels by steps, of g steps by columns
   constexpr std::int64_t a_pitch = outer_steps + side;
   alignas(64) std::uint32_t a[outer_limit * a_pitch];
@@ -243,12 +249,11 @@ static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels,
     const int now = int(n - p0 < outer_chunk ? n - p0 : outer_chunk);
     const std::int32_t* i = in + p0;
     const std::int32_t* o = out + p0;
-    for (int p = now; p < 2 * outer_chunk && p0 + p < n; ++p) {
-      const char* row = reinterpret_cast<const char*>(x + i[p] * ldx);
-      for (std::int64_t c = 0; c < 2 * channels; c += 64) PREFETCH(row + c);
-      row = reinterpret_cast<const char*>(g + o[p] * ldg);
-      for (std::int64_t c = 0; c < 2 * width; c += 64) PREFETCH(row + c);
-    }
+    const bool last = p0 + outer_chunk >= n;
+    const std::int64_t left = last ? next_n : n - p0 - outer_chunk;
+    const int soon = int(left < outer_chunk ? left : outer_chunk);
+    fetch_rows(x, ldx, last ? next_in : i + outer_chunk, soon, channels);
+    fetch_rows(g, ldg, last ? next_out : o + outer_chunk, soon, width);
     const std::int64_t blocks = blocks_of(now, channels_of);
     for (int s = 0; s < blocks * side; ++s) {
       const int p = 2 * s;
