@@ -94,6 +94,8 @@ def submanifold_conv3d(
     *,
     groups: int = 1,
     rulebook: Rulebook | None = None,
+    add: Tensor | None = None,  # [N, D]
+    relu: bool = False,
 ) -> SparseTensor:  # [N, D]
     """Convolve at the input sites alone: `y[n] = b + sum over taps of W[t] x[site + offset[t]]`.
 
@@ -106,6 +108,8 @@ def submanifold_conv3d(
         geometry: of the kernel; its stride is 1.
         groups: G.
         rulebook: use this one instead of the topology's.
+        add: added to the result.
+        relu: whether to clip the sum below at 0. Without gradients neither takes a pass of its own.
 
     Returns:
         [N, D] at the sites of `x`.
@@ -119,7 +123,9 @@ def submanifold_conv3d(
     book = rulebook
     if book is None:
         book = x.topology.rulebook(x.level, x.level, geometry)
-    return over_rulebook(x, by_tap(weight), bias, book, x.topology, x.level, groups)
+    return over_rulebook(
+        x, by_tap(weight), bias, book, x.topology, x.level, groups, residual=add, relu=relu
+    )
 
 
 def conv3d(
@@ -130,6 +136,8 @@ def conv3d(
     *,
     groups: int = 1,
     sites: SparseTensor | None = None,
+    add: Tensor | None = None,  # [M, D]
+    relu: bool = False,
 ) -> SparseTensor:  # [M, D]
     """Convolve onto every site whose kernel meets an active site, or onto given sites.
 
@@ -143,6 +151,8 @@ def conv3d(
         geometry: of the kernel.
         groups: G.
         sites: a tensor whose sites the result shall have; its features are not read.
+        add: as for `submanifold_conv3d`.
+        relu: as for `submanifold_conv3d`.
 
     Returns:
         [M, D], in Z-order or that of `sites`.
@@ -161,7 +171,9 @@ def conv3d(
         check_sites(x, sites, reached)
         topology, level = sites.topology, sites.level
         book = onto_level(x, sites, geometry)
-    return over_rulebook(x, by_tap(weight), bias, book, topology, level, groups)
+    return over_rulebook(
+        x, by_tap(weight), bias, book, topology, level, groups, residual=add, relu=relu
+    )
 
 
 def conv_transpose3d(
@@ -173,6 +185,8 @@ def conv_transpose3d(
     output_padding: Triple = (0, 0, 0),
     groups: int = 1,
     sites: SparseTensor | None = None,
+    add: Tensor | None = None,  # [M, D]
+    relu: bool = False,
 ) -> SparseTensor:  # [M, D]
     """Apply the adjoint of `conv3d` onto every site a tap reaches, or onto given sites.
 
@@ -187,6 +201,8 @@ def conv_transpose3d(
         output_padding: voxels added at the far side of a bounded output lattice.
         groups: G.
         sites: a tensor whose sites the result shall have; its features are not read.
+        add: as for `submanifold_conv3d`.
+        relu: as for `submanifold_conv3d`.
 
     Returns:
         [M, D], in Z-order or that of `sites`.
@@ -212,7 +228,8 @@ def conv_transpose3d(
         check_sites(x, sites, sites.stride)
         topology, level = sites.topology, sites.level
         book = from_level(x, sites, geometry)
-    return over_rulebook(x, by_tap_transposed(weight, groups), bias, book, topology, level, groups)
+    taps = by_tap_transposed(weight, groups)
+    return over_rulebook(x, taps, bias, book, topology, level, groups, residual=add, relu=relu)
 
 
 def inverse_conv3d(
@@ -221,6 +238,8 @@ def inverse_conv3d(
     bias: Tensor | None,  # [D]
     *,
     groups: int = 1,
+    add: Tensor | None = None,  # [N, D]
+    relu: bool = False,
 ) -> SparseTensor:  # [N, D]
     """Go back to the sites a strided convolution came from, reading its rulebook backwards.
 
@@ -231,6 +250,8 @@ def inverse_conv3d(
         weight: [C, D / G, kx, ky, kz], of that convolution's kernel size.
         bias: [D].
         groups: G.
+        add: as for `submanifold_conv3d`.
+        relu: as for `submanifold_conv3d`.
 
     Returns:
         [N, D] at the input sites of that convolution.
@@ -251,6 +272,5 @@ def inverse_conv3d(
             )
         )
     book = x.topology.rulebook(source, x.level, geometry).reversed
-    return over_rulebook(
-        x, by_tap_transposed(weight, groups), bias, book, x.topology, source, groups
-    )
+    taps = by_tap_transposed(weight, groups)
+    return over_rulebook(x, taps, bias, book, x.topology, source, groups, residual=add, relu=relu)

@@ -15,9 +15,11 @@ def fuse(model: nn.Module) -> nn.Module:
     """Return a copy for inference, in which batch norms are part of the layers before them.
 
     In every `Sequential` a convolution or linear layer with a batch norm behind it becomes one
-    layer: `W' = W s`, `b' = (b - mean) s + beta` with `s = gamma / sqrt(var + eps)`. Results are
-    equal within rounding. What cannot be folded stays: a norm without running statistics, a layer
-    used in two places, one with hooks or parametrised weights.
+    layer: `W' = W s`, `b' = (b - mean) s + beta` with `s = gamma / sqrt(var + eps)`. A ReLU behind
+    that convolution, or the sum and ReLU at the end of a residual block, is then part of the same
+    pass, as for any convolution where no gradient is wanted. Results are equal within rounding.
+    What cannot be folded stays: a norm without running statistics, a layer used in two places, one
+    with hooks or parametrised weights.
 
     Args:
         model: any module; it is not changed.

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from sparseconv.nn.conv._base import Convolution
 from sparseconv.nn.features import ReLU
 from sparseconv.nn.norm import BatchNorm
 from sparseconv.tensor.sparse_tensor import SparseTensor
@@ -33,7 +34,7 @@ def call(module: nn.Module, x: SparseTensor | Tensor) -> SparseTensor | Tensor:
 
 
 def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTensor | Tensor:
-    """Call modules one after another; a batch norm does the work of the ReLU behind it.
+    """Call modules one after another; a norm or convolution does the work of the ReLU behind it.
 
     Args:
         modules: in order.
@@ -50,7 +51,7 @@ def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTenso
             before = None
             if clips:
                 continue
-        if _is(module, BatchNorm):
+        if _finishes(module):
             before = module
         else:
             x = call(module, x)
@@ -60,7 +61,9 @@ def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTenso
 def residual(
     branch: nn.Sequential, x: SparseTensor, other: SparseTensor, activation: nn.Module
 ) -> SparseTensor:
-    """Return `activation(branch(x) + other)`, the end in one pass where it is norm, sum and ReLU.
+    """Return `activation(branch(x) + other)`, in one pass where that is norm, sum and ReLU.
+
+    The last module may as well be a convolution, as `fuse` leaves it.
 
     Args:
         branch: modules in order.
@@ -69,10 +72,17 @@ def residual(
         activation: a module.
     """
     *first, last = branch
-    if _is(last, BatchNorm) and _is(activation, ReLU, nn.ReLU) and not _hooked(branch):
+    if _finishes(last) and _is(activation, ReLU, nn.ReLU) and not _hooked(branch):
         return last(chain(first, x), add=other, relu=True)
     y = branch(x)
     return call(activation, y.replace(features=y.features + other.features))
+
+
+def _finishes(module: nn.Module) -> bool:
+    """Return whether a module can add to its result and clip it."""
+    if isinstance(module, Convolution):
+        return type(module).__module__.startswith("sparseconv.") and not _hooked(module)
+    return _is(module, BatchNorm)
 
 
 def _is(module: nn.Module, *kinds: type) -> bool:

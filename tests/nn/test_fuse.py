@@ -1,10 +1,14 @@
 """Batch norms folded into the layers before them change nothing but rounding."""
 
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import sparseconv as sc
+from sparseconv.nn.conv._base import Convolution
 from sparseconv.testing.scenes import room
 
 
@@ -61,6 +65,56 @@ def test_a_unet_gives_the_same_without_a_norm():
     x = scan()
     torch.testing.assert_close(fused(x).features, net(x).features, rtol=1e-9, atol=1e-9)
     assert fused.stem[0][0].weight.stride() == net.stem[0][0].weight.stride()
+
+
+class Calls(TorchDispatchMode):
+    """Counts calls of operators by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count[func.overloadpacket.__name__] += 1
+        return func(*args, **kwargs or {})
+
+
+def test_norm_sum_and_relu_cost_no_pass_of_their_own():
+    net = lived_in(sc.models.MinkUNet(4, 5, (6, 8, 10, 8, 6), blocks=2))
+    fused, x = sc.nn.fuse(net), scan()
+    convolutions = sum(isinstance(m, Convolution) for m in net.modules())
+    with torch.no_grad(), Calls() as calls:
+        fused(x)
+    assert calls.count["conv_fused"] == convolutions
+    assert not {"conv", "relu", "relu_", "add", "add_", "norm_apply"} & set(calls.count)
+
+
+LAYERS = {
+    "submanifold": lambda: sc.nn.SubMConv3d(4, 6, 3),
+    "regular": lambda: sc.nn.SparseConv3d(4, 6, 2, 2),
+    "transposed": lambda: sc.nn.SparseConvTranspose3d(4, 6, 2, 2),
+    "generative": lambda: sc.nn.SparseGenerativeConv3d(4, 6, 2),
+    "inverse": lambda: sc.nn.SparseInverseConv3d(4, 6, 2),
+}
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_convolution_adds_and_clips(name, grad):
+    layer, x = LAYERS[name]().double(), scan()
+    if name == "inverse":
+        x = sc.nn.MaxPool3d(2)(x)
+    with torch.set_grad_enabled(grad):
+        y = layer(x)
+        other = y.replace(features=torch.randn_like(y.features))
+        expected = (y.features + other.features).relu()
+        assert 0.1 < (expected == 0).double().mean() < 0.9
+        found = layer(x, add=other, relu=True)
+        assert found.features.requires_grad == grad
+        torch.testing.assert_close(found.features, expected, rtol=1e-12, atol=1e-12)
+        grid = torch.randn(1, 4, 4, 4, 4, dtype=torch.float64)
+        plain = layer(grid)
+        torch.testing.assert_close(layer(grid, add=plain, relu=True), (2 * plain).relu())
 
 
 def test_what_cannot_be_folded_stays():

@@ -129,6 +129,16 @@ class Convolution(nn.Module):
             x, near = dense.pad(x, [side for pair in sides for side in pair]), (0, 0, 0)
         return dense.conv3d(x, self.weight, self.bias, g.stride, near, g.dilation, self.groups)
 
+    @staticmethod
+    def finish_dense(
+        y: Tensor,  # [B, D, X, Y, Z]
+        add: SparseTensor | Tensor | None,  # [B, D, X, Y, Z]
+        relu: bool,
+    ) -> Tensor:  # [B, D, X, Y, Z]
+        """Add to a dense result and clip it, where asked to."""
+        y = y if add is None else y + add
+        return y.relu() if relu else y
+
     def check_input(self, x: SparseTensor | Tensor) -> None:
         """Refuse an input whose channels are not the layer's.
 

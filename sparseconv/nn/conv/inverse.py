@@ -64,19 +64,31 @@ class SparseInverseConv3d(Convolution):
     def forward(
         self,
         x: SparseTensor | Tensor,  # [M, C] or [B, C, X, Y, Z]
+        *,
+        add: SparseTensor | Tensor | None = None,
+        relu: bool = False,
     ) -> SparseTensor | Tensor:
         """Convolve.
 
         Args:
             x: sparse [M, C] at sites made by a strided convolution or pooling, or dense
                 [B, C, X, Y, Z], which is simply convolved transposed.
+            add: added to the result, which has its shape.
+            relu: whether to clip the sum below at 0. Without gradients neither takes a pass of its
+                own on sparse input.
 
         Returns:
             [N, D] at the sites before that convolution, or dense [B, D, X', Y', Z'].
         """
         self.check_input(x)
         if isinstance(x, Tensor):
-            return dense.conv_transpose3d(
-                x, self.weight, self.bias, self.stride, groups=self.groups
-            )
-        return inverse_conv3d(x, self.weight, self.bias, groups=self.groups)
+            y = dense.conv_transpose3d(x, self.weight, self.bias, self.stride, groups=self.groups)
+            return self.finish_dense(y, add, relu)
+        return inverse_conv3d(
+            x,
+            self.weight,
+            self.bias,
+            groups=self.groups,
+            add=None if add is None else add.features,
+            relu=relu,
+        )

@@ -26,17 +26,32 @@ class SparseConv3d(Convolution):
         self,
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
         sites: SparseTensor | None = None,
+        *,
+        add: SparseTensor | Tensor | None = None,
+        relu: bool = False,
     ) -> SparseTensor | Tensor:
         """Convolve.
 
         Args:
             x: sparse [N, C], or dense [B, C, X, Y, Z].
             sites: a tensor whose sites the result shall have (sparse input only).
+            add: added to the result, which has its shape.
+            relu: whether to clip the sum below at 0. Without gradients neither takes a pass of its
+                own on sparse input.
 
         Returns:
             [M, D], or dense [B, D, X', Y', Z'].
         """
         self.check_input(x)
         if isinstance(x, Tensor):
-            return self.dense_conv3d(x)
-        return conv3d(x, self.weight, self.bias, self.geometry, groups=self.groups, sites=sites)
+            return self.finish_dense(self.dense_conv3d(x), add, relu)
+        return conv3d(
+            x,
+            self.weight,
+            self.bias,
+            self.geometry,
+            groups=self.groups,
+            sites=sites,
+            add=None if add is None else add.features,
+            relu=relu,
+        )

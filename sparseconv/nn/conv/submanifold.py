@@ -64,19 +64,25 @@ class SubMConv3d(Convolution):
         self,
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
         rulebook: Rulebook | None = None,
+        *,
+        add: SparseTensor | Tensor | None = None,
+        relu: bool = False,
     ) -> SparseTensor | Tensor:
         """Convolve.
 
         Args:
             x: sparse [N, C], or dense [B, C, X, Y, Z].
             rulebook: use this one instead of the topology's (sparse input only).
+            add: added to the result, which has its shape.
+            relu: whether to clip the sum below at 0. Without gradients neither takes a pass of its
+                own on sparse input.
 
         Returns:
             [N, D] at the sites of `x`, or dense [B, D, X, Y, Z].
         """
         self.check_input(x)
         if isinstance(x, Tensor):
-            return self.dense_conv3d(x)
+            return self.finish_dense(self.dense_conv3d(x), add, relu)
         return submanifold_conv3d(
             x,
             self.weight,
@@ -84,4 +90,6 @@ class SubMConv3d(Convolution):
             self.geometry,
             groups=self.groups,
             rulebook=rulebook,
+            add=None if add is None else add.features,
+            relu=relu,
         )

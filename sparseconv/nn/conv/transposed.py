@@ -85,12 +85,18 @@ class SparseConvTranspose3d(Convolution):
         self,
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
         sites: SparseTensor | None = None,
+        *,
+        add: SparseTensor | Tensor | None = None,
+        relu: bool = False,
     ) -> SparseTensor | Tensor:
         """Convolve.
 
         Args:
             x: sparse [N, C], or dense [B, C, X, Y, Z].
             sites: a tensor whose sites the result shall have (sparse input only).
+            add: added to the result, which has its shape.
+            relu: whether to clip the sum below at 0. Without gradients neither takes a pass of its
+                own on sparse input.
 
         Returns:
             [M, D], or dense [B, D, X', Y', Z'].
@@ -98,7 +104,7 @@ class SparseConvTranspose3d(Convolution):
         self.check_input(x)
         g = self.geometry
         if isinstance(x, Tensor):
-            return dense.conv_transpose3d(
+            y = dense.conv_transpose3d(
                 x,
                 self.weight,
                 self.bias,
@@ -108,6 +114,7 @@ class SparseConvTranspose3d(Convolution):
                 self.groups,
                 g.dilation,
             )
+            return self.finish_dense(y, add, relu)
         return conv_transpose3d(
             x,
             self.weight,
@@ -116,4 +123,6 @@ class SparseConvTranspose3d(Convolution):
             output_padding=self.output_padding,
             groups=self.groups,
             sites=sites,
+            add=None if add is None else add.features,
+            relu=relu,
         )
