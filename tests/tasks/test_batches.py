@@ -1,5 +1,6 @@
 """What training steps are given: the same from workers as from this process, and a clean end."""
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -30,6 +31,17 @@ def limits(monkeypatch):
     monkeypatch.setattr(scenes_module, "TRAINING_SCENES", 3)
     monkeypatch.setattr(scenes_module, "VALIDATION_SCENES", 1)
     monkeypatch.setattr(train, "WEIGHING_SCENES", 2)
+
+
+@pytest.fixture(autouse=True)
+def forks():
+    """Start workers by forking: they then know what a test has replaced."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system does not fork")
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("fork", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
 
 
 class Boxes:

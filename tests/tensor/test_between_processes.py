@@ -162,7 +162,9 @@ def collate(items):
 
 def loader(dataset, **options):
     known = {"batch_size": 2, "num_workers": 2, "collate_fn": collate, "timeout": SECONDS}
-    return torch.utils.data.DataLoader(dataset, **{**known, **options})
+    return torch.utils.data.DataLoader(
+        dataset, multiprocessing_context="fork", **{**known, **options}
+    )
 
 
 def use_threads():
@@ -178,6 +180,7 @@ def use_threads():
 # without a GPU torch says that it does not pin
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
 @pytest.mark.parametrize("option", ["", "persistent_workers", "pin_memory"])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_forked_workers_build_and_the_parent_builds_nothing(option, built):
     use_threads()
     batches = loader(Rooms(), **({option: True} if option else {}))
