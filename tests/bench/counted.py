@@ -1,0 +1,121 @@
+"""Runs under valgrind: one kernel in each of some processes, so that their instructions count.
+
+Loads the compiled module by its path, without torch, whose import would take minutes here. Prints
+a line `PROCESS NAME` for each process; `nothing` is what they share. The last line is the work.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+
+import numpy as np
+
+CHANNELS = 64
+CUBE = [v for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) for v in (x, y, z)]
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location("_native", path)
+    native = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(native)
+    return native
+
+
+def sheet(side):
+    """Sites of a wavy surface two voxels thick, int32 [N, 4], in lexicographic order."""
+    x, y = np.divmod(np.arange(side * side), side)
+    z = np.floor(8 + 6 * np.sin(x / 9) * np.cos(y / 7))
+    layers = [np.stack([0 * x, x, y, z + up], 1) for up in (0, 1)]
+    sites = np.concatenate(layers).astype(np.int32)
+    return np.ascontiguousarray(sites[np.lexsort(sites.T[::-1])])
+
+
+def waves(*shape):
+    return np.sin(np.arange(np.prod(shape), dtype=np.float32)).reshape(shape)
+
+
+def address(array):
+    return array.ctypes.data
+
+
+def main(path, isa):
+    native = load(path)
+    native.set_isa(isa)
+    sites = sheet(32)
+    rows, width, one = len(sites), CHANNELS, 1
+    # a step that has no divisor in common with the number of rows visits each of them
+    mixed = sites[np.arange(rows) * 1013 % rows]
+
+    def rulebook(coords):
+        a = address(coords)
+        return native.rulebook(a, rows, 0, 0, a, rows, CUBE, [one] * 3, True, one)
+
+    in_rows, out_rows, segments = rulebook(sites)
+    count = len(in_rows)
+    x, dense = waves(rows, width), waves(27, width, width)
+    y = np.zeros((rows, width), np.float32)
+    pairs = {
+        "in": address(in_rows),
+        "out": address(out_rows),
+        "segments": address(segments),
+        "taps": 27,
+        "count": count,
+    }
+
+    def conv(weight, groups):
+        native.conv(
+            dtype=0,
+            num_in=rows,
+            num_out=rows,
+            channels=width,
+            width=width,
+            groups=groups,
+            x=address(x),
+            weight=address(weight),
+            stride_t=width * width // groups,
+            stride_c=width,
+            stride_d=1,
+            bias=0,
+            residual=0,
+            relu=False,
+            y=address(y),
+            threads=1,
+            **pairs,
+        )
+
+    def weight_gradient():
+        native.conv_grad_weight(
+            dtype=0,
+            num_in=rows,
+            num_out=rows,
+            channels=width,
+            width=width,
+            groups=1,
+            x=address(x),
+            g=address(y),
+            grad_weight=address(dense),
+            threads=1,
+            **pairs,
+        )
+
+    jobs = {
+        "nothing": lambda: None,
+        "rulebook": lambda: rulebook(sites),
+        "rulebook, shuffled": lambda: rulebook(mixed),
+        "forward": lambda: conv(dense, 1),
+        "depthwise": lambda: conv(dense[:, :1], width),
+        "weight gradient": weight_gradient,
+    }
+    print(json.dumps({"rows": rows, "pairs": count, "channels": width}), flush=True)
+    for name, job in jobs.items():
+        child = os.fork()
+        if child == 0:
+            job()
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(child, name, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
