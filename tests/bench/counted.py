@@ -51,6 +51,13 @@ def main(path, isa):
         a = address(coords)
         return native.rulebook(a, rows, 0, 0, a, rows, CUBE, [one] * 3, True, one)
 
+    def unet(coords):
+        levels = native.pyramid(address(coords), rows, 0, 0, one)
+        for depth in range(5):
+            native.cube_rulebook(address(levels), depth, one)
+            if depth < 4:
+                coords, *_ = native.halve(address(levels), depth, address(coords), one)
+
     in_rows, out_rows, segments = rulebook(sites)
     count = len(in_rows)
     x, dense = waves(rows, width), waves(27, width, width)
@@ -103,6 +110,8 @@ def main(path, isa):
         "nothing": lambda: None,
         "rulebook": lambda: rulebook(sites),
         "rulebook, shuffled": lambda: rulebook(mixed),
+        "U-Net rulebooks": lambda: unet(sites),
+        "U-Net rulebooks, shuffled": lambda: unet(mixed),
         "forward": lambda: conv(dense, 1),
         "depthwise": lambda: conv(dense[:, :1], width),
         "weight gradient": weight_gradient,
