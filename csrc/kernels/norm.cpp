@@ -29,6 +29,17 @@ struct Cut {
   std::int64_t tasks(std::int64_t rows) const { return (rows + task - 1) / task; }
 };
 
+// Run run(begin, end) over the rows, last ones first: they were read last and may be cached, and the
+// first ones are what the next op begins with.
+template <class Run>
+void backwards(const Cut& cut, std::int64_t rows, int threads, Run&& run) {
+  const std::int64_t tasks = cut.tasks(rows);
+  parallel_tasks(tasks, threads, [&](std::int64_t task) {
+    const std::int64_t begin = (tasks - 1 - task) * cut.task;
+    run(begin, std::min(rows, begin + cut.task));
+  });
+}
+
 // Values per channel, repeated over a period.
 template <class T>
 struct Repeated {
@@ -129,7 +140,7 @@ void norm_apply(int dtype, std::int64_t rows, std::int64_t channels, const void*
     const Cut cut(channels, sizeof(S));
     const Affine<decltype(total)> use(cut, channels, norm);
     prefer_large_pages(y, rows * channels * std::int64_t(sizeof(S)));
-    parallel_ranges(rows, cut.task, threads, [&](std::int64_t begin, std::int64_t end) {
+    backwards(cut, rows, threads, [&](std::int64_t begin, std::int64_t end) {
       const S* other = static_cast<const S*>(residual);
       loops.norm_rows(static_cast<const S*>(x) + begin * channels,
                       other == nullptr ? nullptr : other + begin * channels,
@@ -193,7 +204,7 @@ void norm_grad(int dtype, std::int64_t rows, std::int64_t channels, const void* 
     });
     // what a residual's mask let through is written already
     const S* let = out == nullptr ? grad : masked;
-    parallel_ranges(rows, cut.task, threads, [&](std::int64_t begin, std::int64_t end) {
+    backwards(cut, rows, threads, [&](std::int64_t begin, std::int64_t end) {
       const std::int64_t first = begin * channels;
       loops.norm_grad_rows(let + first, from + first, (end - begin) * channels, cut.period,
                            use.mean.data(), use.scale.data(), use.shift.data(),

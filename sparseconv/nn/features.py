@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from sparseconv.functional.linear import linear
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -59,8 +61,16 @@ class Dropout(_RowWise, nn.Dropout):
     """Zero single features with probability `p` while training."""
 
 
-class Linear(_RowWise, nn.Linear):
+class Linear(nn.Linear):
     """`y = x W^T + b` of every row: [N, C] to [N, D]."""
+
+    def forward(self, x: SparseTensor | Tensor) -> SparseTensor | Tensor:
+        """Return the mapped tensor, sparse or plain as given."""
+        if not isinstance(x, SparseTensor):
+            return super().forward(x)
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return x.replace(features=super().forward(x.features))
+        return x.replace(features=linear(x.features, self.weight, self.bias))
 
 
 class LayerNorm(_RowWise, nn.LayerNorm):

@@ -8,6 +8,7 @@ from sparseconv import nn
 from sparseconv.tensor.sparse_tensor import SparseTensor
 from sparseconv.testing import oracle
 from sparseconv.testing.scenes import scene
+from sparseconv.testing.tolerances import tolerance
 
 TWINS = {
     "ReLU": (),
@@ -16,7 +17,6 @@ TWINS = {
     "SiLU": (),
     "Sigmoid": (),
     "LayerNorm": (4,),
-    "Linear": (4, 3),
 }
 
 
@@ -34,6 +34,41 @@ def test_torchs_layers_take_sparse_and_plain_tensors(name):
     chained = nn.Sequential(theirs)(x)
     assert torch.equal(chained.features, expected)
     assert torch.equal(nn.OnFeatures(theirs)(x).features, expected)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", ["random_sparse", "one_voxel", "empty"])
+def test_linear_is_torchs_with_its_gradients(backend, name, bias):
+    x = scene(name).tensor(20, torch.float32)
+    x.features.requires_grad_()
+    layer = nn.Linear(20, 33, bias=bias)
+    y, expected = layer(x), dense.functional.linear(x.features, layer.weight, layer.bias)
+    assert y.shares_sites(x)
+    close = tolerance(torch.float32, "forward", 20)
+    torch.testing.assert_close(y.features, expected, **close)
+    # a plain tensor takes torch's own way
+    assert torch.equal(layer(x.features), expected)
+    wanted = [x.features, *layer.parameters()]
+    grad = torch.randn_like(expected)
+    found = torch.autograd.grad(y.features, wanted, grad)
+    close = tolerance(torch.float32, "grad_weight", max(len(x), 33))
+    for a, b in zip(found, torch.autograd.grad(expected, wanted, grad), strict=True):
+        torch.testing.assert_close(a, b, **close)
+
+
+def test_linear_under_autocast_and_refusal():
+    x = scene("random_sparse").tensor(4, torch.float32)
+    layer = nn.Linear(4, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+        expected = layer(x.features)
+    assert y.dtype == expected.dtype == torch.bfloat16
+    close = tolerance(torch.bfloat16, "forward", 4)
+    torch.testing.assert_close(y.features, expected, **close)
+    with pytest.raises(ValueError, match=r"features: expected 4 channels.*found 5"):
+        layer(x.replace(features=torch.ones(len(x), 5)))
+    with pytest.raises(TypeError, match="weight: expected float64"):
+        layer(x.to(torch.float64))
 
 
 def test_dropout_drops_in_training_alone():
