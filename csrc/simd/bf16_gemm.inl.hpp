@@ -4,6 +4,11 @@
 
 namespace bf16 {
 
+#if defined(__clang__) || __GNUC__ >= 12
+#define CAN_TURN
+#include "simd/turn.inl.hpp"
+#endif
+
 constexpr int vector = 16;         // columns of a register of sums
 constexpr int panel_vectors = 4;   // 24 sums, 4 vectors of weights and a broadcast fit in 32
 constexpr int gemm_chunk = 48;     // pairs gathered at a time: a multiple of every block height
@@ -66,6 +71,14 @@ static void pack(const Bf16* w, std::int64_t stride_c, std::int64_t stride_d,
     // blocks of channels: where columns are far apart, reads still meet whole cache lines
     for (std::int64_t s0 = 0; s0 < steps; s0 += 16) {
       const std::int64_t s1 = s0 + 16 < steps ? s0 + 16 : steps;
+#ifdef CAN_TURN
+      // the gradient's weights: channels of a column lie together
+      if (stride_c == 1 && real == columns && 2 * (s0 + 16) <= channels) {
+        for (std::int64_t d = 0; d < columns; d += vector)
+          turn(from + 2 * s0 + d * stride_d, 2 * stride_d, packed + s0 * columns + d, columns);
+        continue;
+      }
+#endif
       for (std::int64_t s = s0; s < s1; ++s) {
         std::uint32_t* row = packed + s * columns;
         const Bf16* even = from + 2 * s * stride_c;

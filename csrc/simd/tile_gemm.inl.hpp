@@ -8,6 +8,8 @@
 
 namespace tile {
 
+#include "simd/turn.inl.hpp"
+
 constexpr int side = 16;           // rows of a tile, columns of a tile of sums
 constexpr int channels_of = 32;    // channels, or pairs, that one multiplication sums
 constexpr int gemm_chunk = 32;     // pairs gathered at a time: two tiles
@@ -49,7 +51,12 @@ static void pack(const Bf16* w, std::int64_t stride_c, std::int64_t stride_d,
     for (std::int64_t s = 0; s < steps; ++s, to += side) {
       const Bf16* even = w + 2 * s * stride_c + column * stride_d;
       const Bf16* odd = 2 * s + 1 < channels ? even + stride_c : nullptr;
-      if (2 * s >= channels) {
+      if (stride_c == 1 && real == side && s % side == 0 && 2 * (s + side) <= channels) {
+        // the gradient's weights, turned over: 32 channels of a column lie together
+        turn(even, 2 * stride_d, to, side);
+        s += side - 1;
+        to += (side - 1) * side;
+      } else if (2 * s >= channels) {
         interleave(nullptr, nullptr, to, 0, side);
       } else if (stride_d == 1) {
         interleave(even, odd, to, real, side);
@@ -184,35 +191,6 @@ static void gather_gemm(const Bf16* x, std::int64_t ldx, std::int64_t channels,
   }
 }
 
-// to[c][s] = from[s][c], 16 x 16, in four steps that exchange ever larger blocks.
-#define TAKE(j, d, high) (((j) & (d)) != 0 ? 16 + (j) - ((high) ? 0 : (d)) : (j) + ((high) ? (d) : 0))
-#define MERGE(a, b, d, h)                                                                       \
-  __builtin_shufflevector(a, b, TAKE(0, d, h), TAKE(1, d, h), TAKE(2, d, h), TAKE(3, d, h),     \
-                          TAKE(4, d, h), TAKE(5, d, h), TAKE(6, d, h), TAKE(7, d, h),           \
-                          TAKE(8, d, h), TAKE(9, d, h), TAKE(10, d, h), TAKE(11, d, h),         \
-                          TAKE(12, d, h), TAKE(13, d, h), TAKE(14, d, h), TAKE(15, d, h))
-#define EXCHANGE(d)                                     \
-  UNROLL for (int i = 0; i < side; ++i) {               \
-    if ((i & (d)) == 0) {                               \
-      const Row low = MERGE(r[i], r[i + (d)], d, 0);    \
-      r[i + (d)] = MERGE(r[i], r[i + (d)], d, 1);       \
-      r[i] = low;                                       \
-    }                                                   \
-  }
-static inline void transpose(const std::uint32_t* from, std::uint32_t* to, std::int64_t apart) {
-  typedef std::uint32_t Row __attribute__((vector_size(64)));
-  Row r[side];
-  UNROLL for (int i = 0; i < side; ++i) std::memcpy(&r[i], from + i * side, sizeof(Row));
-  EXCHANGE(1)
-  EXCHANGE(2)
-  EXCHANGE(4)
-  EXCHANGE(8)
-  UNROLL for (int i = 0; i < side; ++i) std::memcpy(to + i * apart, &r[i], sizeof(Row));
-}
-#undef EXCHANGE
-#undef MERGE
-#undef TAKE
-
 // A tile of sums, 16 channels x 16 columns, += products of `blocks` times 32 pairs; two side by
 // side where `two`.
 static inline void outer_block(const std::uint32_t* a, const std::uint32_t* b, bool two,
@@ -268,7 +246,7 @@ static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels,
         const Bf16* odd = p + 1 < now ? x + i[p + 1] * ldx + c : nullptr;
         interleave(p < now ? x + i[p] * ldx + c : nullptr, odd, square + s % side * side,
                    p < now ? real : 0, side);
-        if (s % side == side - 1) transpose(square, a + c * a_pitch + s - s % side, a_pitch);
+        if (s % side == side - 1) turn(square, 4 * side, a + c * a_pitch + s - s % side, a_pitch);
       }
     }
     for (std::int64_t c = 0; c < channels; c += side) {

@@ -105,3 +105,20 @@ def test_no_thread_count_changes_a_bit(isa, channels, width, groups):
         torch.set_num_threads(threads)
         for one, other in zip(expected, both(), strict=True):
             assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("channels", [64, 40, 17, 7])
+def test_results_are_rounded_to_nearest_even(isa, channels):
+    # depthwise, one pair a row: the product is a float32, denormal or not, before it is rounded
+    patterns = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    x = torch.cat([patterns, patterns])[: 2**16 // channels * channels + channels]
+    x = x.view(-1, channels)
+    rows = torch.arange(len(x), dtype=torch.int32)
+    for factor in (1.0, 2.0**-20, 1.0078125, 3.0):
+        w = torch.full((1, 1, channels), factor, dtype=torch.bfloat16)
+        y = conv(x, w, None, rows, rows, torch.tensor([0, len(x)]), len(x), channels)
+        expected = (x.float() * factor).to(torch.bfloat16)
+        numbers = ~expected.isnan()
+        assert torch.equal(y.isnan(), ~numbers)
+        assert torch.equal(y[numbers], expected[numbers])
+        assert set(y.view(torch.int16)[~numbers].tolist()) == {0x7FC0}
