@@ -26,7 +26,7 @@ std::int64_t multiply_adds(int dtype, std::int64_t flops, int threads) {
       throw std::invalid_argument("dtype: expected float32, float64 or bfloat16");
   }
   // pieces of some 10 microseconds: no thread waits long for the last one
-  constexpr std::int64_t piece = 1 << 12;
+  const std::int64_t piece = std::max<std::int64_t>(1, (1 << 21) / rate->flops);
   const std::int64_t rounds = std::max<std::int64_t>(1, (flops + rate->flops - 1) / rate->flops);
   const std::int64_t pieces = (rounds + piece - 1) / piece;
   // what is read from here the compiler cannot foresee

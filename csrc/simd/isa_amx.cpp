@@ -44,9 +44,12 @@ static void end() { _tile_release(); }
 
 #include "simd/tile_gemm.inl.hpp"
 
+#include "simd/tile_roofline.inl.hpp"
+
 void improve(Table& table) {
   table.name = "amx";
   tile::improve(table.bf16);
+  table.bf16_rate = tile::rate();
 }
 
 }  // namespace amx

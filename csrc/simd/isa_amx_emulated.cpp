@@ -60,9 +60,12 @@ static void multiply(int c, int a, int b) {
 
 #include "simd/tile_gemm.inl.hpp"
 
+#include "simd/tile_roofline.inl.hpp"
+
 void improve(Table& table) {
   table.name = "amx_emulated";
   tile::improve(table.bf16);
+  table.bf16_rate = tile::rate();
 }
 
 }  // namespace amx_emulated

@@ -145,7 +145,7 @@ def _microseconds(row: Row) -> Figure | None:
 
 
 def _without_amx() -> str:
-    return "" if "amx" in instruction_set() else "no AMX here"
+    return "" if instruction_set() == "amx" else "no AMX here"
 
 
 def _without_second_core() -> str:
