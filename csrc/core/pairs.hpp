@@ -105,7 +105,11 @@ class Tiles {
       const std::int32_t* from = pairs.out + pairs.segments[t];
       for (std::int64_t tile = 0; tile < count; ++tile) {
         const std::int64_t bound = (tile + 1) * rows;
-        const std::int32_t* to = std::lower_bound(from, stop, bound);
+        // the boundary is near: search in growing steps first
+        std::int64_t step = 8;
+        while (step < stop - from && from[step] < bound) step *= 2;
+        const std::int32_t* to =
+            std::lower_bound(from + (step > 8 ? step / 2 : 0), std::min(from + step, stop), bound);
         begin_[tile * taps_ + t] = from - pairs.out;
         end_[tile * taps_ + t] = to - pairs.out;
         from = to;
