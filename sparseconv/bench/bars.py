@@ -16,6 +16,8 @@ from sparseconv.bench.plan import Step
 from sparseconv.bench.yardsticks import BYTES, FLOPS
 
 CLOSE = 0.85
+# two threads that speed up multiply-adds by less than this had no two cores
+SECOND_CORE = 1.6
 LARGEST = "street-2M"
 YARDSTICKS = ("mm", FLOPS, BYTES)
 
@@ -261,6 +263,9 @@ def judge(rows: Iterable[Row], scenes: Sequence[str]) -> list[Verdict]:
 def _verdict(bar: Bar, scene: str, row: Row | None) -> Verdict:
     figure = None if row is None or row.errors.get(OURS) else bar.read(row)
     remark = bar.hindrance()
+    if not remark and bar.case == "threads" and figure is not None and figure.limit < SECOND_CORE:
+        remark = "other programs held the second core"
+        return Verdict(bar, scene, figure, figure.measured / figure.limit, False, remark)
     if figure is None:
         faults = "; ".join(row.errors.values()) if row is not None else ""
         return Verdict(bar, scene, None, None, False, remark or faults or "no peer here")

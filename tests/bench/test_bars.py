@@ -71,6 +71,9 @@ def test_two_threads_against_what_two_threads_can(monkeypatch):
     found = verdict(made, "2 threads over 1")
     assert found.figure.limit == pytest.approx(1.9)
     assert found.met and found.remark == "by the limit"
+    made = row("threads", 64, fma=0.5, **{"1 thread": 1.4, "1 thread's fma": 0.6})
+    found = verdict(made, "2 threads over 1")
+    assert not found.met and found.remark == "other programs held the second core"
 
 
 def test_memory_and_calls():
