@@ -23,11 +23,17 @@ void pool_max(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t
       const std::int64_t begin = tiles.begin(tile, 0), n = tiles.end(tile, 0) - begin;
       S* to = static_cast<S*>(y) + row * channels + first;
       std::int32_t* who = winner + row * channels + first;
-      for (std::int64_t r = 0; r < rows; ++r) std::fill_n(who + r * channels, width, -1);
+      for (std::int64_t r = 0; width > 0 && r < rows; ++r) who[r * channels] = -1;
       const auto raise = [&](T* best, std::int64_t ld) {
-        for (std::int64_t r = 0; r < rows; ++r) std::fill_n(best + r * ld, width, T(0));
+        if (width == 0) return;
         loops.max_rows(static_cast<const S*>(x) + first, channels, width, tiles.in + begin,
                        tiles.out + begin, n, row, best, ld, who, channels);
+        // rows that nothing reached
+        for (std::int64_t r = 0; r < rows; ++r) {
+          if (who[r * channels] >= 0) continue;
+          std::fill_n(best + r * ld, width, T(0));
+          std::fill_n(who + r * channels, width, -1);
+        }
       };
       if constexpr (sizeof(S) == sizeof(T)) {
         raise(to, channels);

@@ -136,6 +136,40 @@ static void dot_rows(const S* a, const S* b, std::int64_t channels, const std::i
   }
 }
 
+// One number and its winner are raised by one of row `row`.
+template <class T>
+static inline void raise(T value, std::int32_t row, T& top, std::int32_t& who) {
+  const T held = top;
+  const bool above = !(value <= held) & (held == held);
+  const bool level = (value == held) | ((value != value) & (held != held));
+  const bool take = above | (level & (row < who));
+  top = take ? value : held;
+  who = take ? row : who;
+}
+
+#ifdef WHOLE_MASKS
+// as many channels as fill whole vectors; returns how many those were
+template <class S>
+static inline std::int64_t raise_vectors(const S* from, std::int64_t channels, std::int32_t row,
+                                         float* top, std::int32_t* who) {
+  using Rows = typename Lanes<float>::index;
+  const Rows rows = Rows{} + row;
+  std::int64_t c = 0;
+  for (; c + lanes<float> <= channels; c += lanes<float>) {
+    const Vec<float> value = load_wide<S, float>(from + c), held = load(top + c);
+    Rows winner;
+    std::memcpy(&winner, who + c, sizeof winner);
+    const Rows above = ~(value <= held) & (held == held);
+    const Rows level = (value == held) | ((value != value) & (held != held));
+    const Rows take = above | (level & (rows < winner));
+    store(top + c, take ? value : held);
+    winner = take ? rows : winner;
+    std::memcpy(who + c, &winner, sizeof winner);
+  }
+  return c;
+}
+#endif
+
 template <class S, class T>
 static void max_rows(const S* x, std::int64_t ldx, std::int64_t channels, const std::int32_t* in,
                      const std::int32_t* out, std::int64_t n, std::int64_t first, T* best,
@@ -145,17 +179,17 @@ static void max_rows(const S* x, std::int64_t ldx, std::int64_t channels, const 
     const S* RESTRICT from = x + row * ldx;
     T* RESTRICT top = best + (out[p] - first) * ldb;
     std::int32_t* RESTRICT who = winner + (out[p] - first) * ldw;
-    for (std::int64_t c = 0; c < channels; ++c) {
-      const T value = widen(from[c]);
-      const T held = top[c];
-      const bool nan = value != value, held_nan = held != held;
-      const bool above = (value > held) | (nan & !held_nan);
-      const bool level = (value == held) | (nan & held_nan);
-      const bool lower = row < who[c];
-      const bool take = (who[c] < 0) | above | (level & lower);
-      top[c] = take ? value : held;
-      who[c] = take ? row : who[c];
+    if (who[0] < 0) {
+      // the first input of an output row is its maximum
+      widen_row(from, top, channels);
+      for (std::int64_t c = 0; c < channels; ++c) who[c] = row;
+      continue;
     }
+    std::int64_t c = 0;
+#ifdef WHOLE_MASKS
+    if constexpr (sizeof(T) == sizeof(float)) c = raise_vectors(from, channels, row, top, who);
+#endif
+    for (; c < channels; ++c) raise(T(widen(from[c])), row, top[c], who[c]);
   }
 }
 

@@ -70,7 +70,8 @@ struct Loops {
                    const std::int32_t* b_rows, std::int64_t n, S* dots);
 
   // best and winner of output row out[p] - first are raised by x[in[p]]: NaN wins over numbers,
-  // ties go to the lowest input row, winner < 0 means none yet.
+  // ties go to the lowest input row. A first winner below 0 means that the row has none yet and
+  // nothing of it was written.
   void (*max_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const std::int32_t* in,
                    const std::int32_t* out, std::int64_t n, std::int64_t first, T* best,
                    std::int64_t ldb, std::int32_t* winner, std::int64_t ldw);

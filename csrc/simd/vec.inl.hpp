@@ -38,6 +38,7 @@ static inline V where_above(V key, V v) {
   const V zero = {};
   return key <= zero ? zero : v;
 }
+#define WHOLE_MASKS
 #else
 // any other compiler: a plain array, left to its vectoriser
 template <class T>
@@ -54,10 +55,6 @@ struct Vec {
   friend Vec operator+(Vec a, const Vec& b) { return a += b; }
   friend Vec operator-(Vec a, const Vec& b) {
     for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i) a.lane[i] -= b.lane[i];
-    return a;
-  }
-  friend Vec operator*(Vec a, const Vec& b) {
-    for (std::size_t i = 0; i < VECTOR_BYTES / sizeof(T); ++i) a.lane[i] *= b.lane[i];
     return a;
   }
 };
