@@ -37,16 +37,17 @@ void bind_coords(nb::module_& m) {
       "Write the row of each query, -1 where absent.");
   m.def(
       "unique_coords",
-      [](Address coords, std::int64_t n) {
+      [](Address coords, std::int64_t n, int threads) {
         Unique made;
         {
           const nb::gil_scoped_release unlocked;
-          made = unique_sites(pointer<const Site>(coords), n);
+          made = unique_sites(pointer<const Site>(coords), n, threads);
         }
         return nb::make_tuple(to_numpy(std::move(made.sites), 4), to_numpy(std::move(made.inverse)),
                               to_numpy(std::move(made.counts)), to_numpy(std::move(made.first)));
       },
-      nb::arg("coords"), nb::arg("n"), "Return unique sites, inverse, counts and first rows.");
+      nb::arg("coords"), nb::arg("n"), nb::arg("threads"),
+      "Return unique sites, inverse, counts and first rows.");
   m.def(
       "output_coords",
       [](Address coords, std::int64_t n, const Ints& offsets, const Ints& stride, const Ints& lower,

@@ -3,7 +3,7 @@
 #include <numeric>
 
 #include "core/sort.hpp"
-#include "core/zkey.hpp"
+#include "core/zsort.hpp"
 
 namespace sparseconv {
 namespace {
@@ -137,40 +137,47 @@ void lookup(const Site* sites, std::int64_t n, std::int64_t* slots, std::int64_t
   });
 }
 
-Unique unique_sites(const Site* sites, std::int64_t n) {
+Unique unique_sites(const Site* sites, std::int64_t n, int threads) {
   const ZKey key(box_of(sites, n));
-  Buffer<KeyRow> items(n);
-  if (key.fits()) {
-    key.with([&](auto&& of) {
-      for (std::int64_t i = 0; i < n; ++i) items[i] = {std::int64_t(of(sites[i])), i};
-    });
-    radix_sort(items, key.most());
-  } else {
-    for (std::int64_t i = 0; i < n; ++i) items[i] = {0, i};
-    std::sort(items.data(), items.data() + n, [&](const KeyRow& a, const KeyRow& b) {
-      const Site &left = sites[a.row], &right = sites[b.row];
-      return left == right ? a.row < b.row : z_less(left, right);
-    });
-  }
-  const auto starts = [&](std::int64_t i) {
-    return i == 0 || !(sites[items[i].row] == sites[items[i - 1].row]);
-  };
-  std::int64_t total = 0;
-  for (std::int64_t i = 0; i < n; ++i) total += starts(i);
-  Unique made{Buffer<std::int32_t>(4 * total), Buffer<std::int64_t>(n), Buffer<std::int64_t>(total),
-              Buffer<std::int64_t>(total)};
-  std::int64_t u = -1;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::int64_t row = items[i].row;
-    if (starts(i)) {
-      put(made.sites.data() + 4 * ++u, sites[row]);
-      made.counts[u] = 0;
-      made.first[u] = row;  // the sort is stable
+  // row_at(i): rows in Z-order, equal sites by row; begins(i): whether a site differs from the last
+  const auto collect = [&](auto&& row_at, auto&& begins) {
+    std::int64_t total = n > 0;
+    for (std::int64_t i = 1; i < n; ++i) total += begins(i);
+    Unique made{Buffer<std::int32_t>(4 * total), Buffer<std::int64_t>(n),
+                Buffer<std::int64_t>(total), Buffer<std::int64_t>(total)};
+    std::int64_t u = -1, start = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t row = row_at(i);
+      if (i == 0 || begins(i)) {
+        if (i > 0) made.counts[u] = i - start;
+        start = i;
+        put(made.sites.data() + 4 * ++u, sites[row]);
+        made.first[u] = row;  // the sort is stable
+      }
+      made.inverse[row] = u;
     }
-    ++made.counts[u];
-    made.inverse[row] = u;
-  }
-  return made;
+    if (n > 0) made.counts[u] = n - start;
+    return made;
+  };
+  const auto with_keys = [&](auto zero) {
+    using K = decltype(zero);
+    Buffer<K> keys(n);
+    Buffer<std::int32_t> rows(n);
+    const ZSorted<K> sorted(key, sites, n, keys.data(), rows.data(), threads);
+    const auto begins = [&](std::int64_t i) { return keys[i] != keys[i - 1]; };
+    if (sorted.moved())
+      return collect([&](std::int64_t i) { return std::int64_t(rows[i]); }, begins);
+    return collect([](std::int64_t i) { return i; }, begins);
+  };
+  if (key.fits())
+    return key.bits() <= 32 ? with_keys(std::uint32_t(0)) : with_keys(std::uint64_t(0));
+  Buffer<std::int64_t> rows(n);
+  std::iota(rows.data(), rows.data() + n, 0);
+  std::sort(rows.data(), rows.data() + n, [&](std::int64_t a, std::int64_t b) {
+    return sites[a] == sites[b] ? a < b : z_less(sites[a], sites[b]);
+  });
+  return collect([&](std::int64_t i) { return rows[i]; },
+                 [&](std::int64_t i) { return !(sites[rows[i]] == sites[rows[i - 1]]); });
 }
 
 Buffer<std::int32_t> output_sites(const Site* sites, std::int64_t n,

@@ -25,9 +25,10 @@ struct Unique {
 void lookup(const Site* sites, std::int64_t n, std::int64_t* slots, std::int64_t capacity,
             const Site* queries, std::int64_t count, std::int32_t* rows, int threads);
 
-// Deduplicate. Keys and two sort buffers take 32 N bytes; sites whose box no key holds (see ZKey)
+// Deduplicate. Keys, rows and two sort buffers take 24 N bytes, 44 where a
+// key has more than 32 bits; sites whose box no key holds (see ZKey)
 // are sorted by comparison.
-Unique unique_sites(const Site* sites, std::int64_t n);
+Unique unique_sites(const Site* sites, std::int64_t n, int threads);
 
 // A coordinate that does not fit int32.
 struct Overflow : std::overflow_error {

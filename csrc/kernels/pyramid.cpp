@@ -394,14 +394,24 @@ Halved halve(const std::int64_t* pyramid, std::int64_t depth, const Site* sites,
   made.book = book_of_rows(kids, 8, parents.nodes, threads);
   made.sites = Buffer<std::int32_t>(4 * parents.nodes);
   parallel_ranges(parents.nodes, piece, threads, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t p = begin; p < end; ++p) {
-      std::int32_t row = kids[8 * p];
-      for (int o = 1; o < 8; ++o) row = std::max(row, kids[8 * p + o]);
-      Site site = sites[row];
-      site.x >>= 1;
-      site.y >>= 1;
-      site.z >>= 1;
-      std::memcpy(made.sites.data() + 4 * p, &site, sizeof site);
+    // rows may lie anywhere: a block's sites are fetched before the first is read
+    constexpr std::int64_t block = 64;
+    std::int32_t row[block];
+    for (; begin < end; begin += block) {
+      const std::int64_t count = std::min(block, end - begin);
+      for (std::int64_t i = 0; i < count; ++i) {
+        const std::int32_t* family = kids + 8 * (begin + i);
+        row[i] = family[0];
+        for (int o = 1; o < 8; ++o) row[i] = std::max(row[i], family[o]);
+        SPARSECONV_PREFETCH(sites + row[i]);
+      }
+      for (std::int64_t i = 0; i < count; ++i) {
+        Site site = sites[row[i]];
+        site.x >>= 1;
+        site.y >>= 1;
+        site.z >>= 1;
+        std::memcpy(made.sites.data() + 4 * (begin + i), &site, sizeof site);
+      }
     }
   });
   return made;

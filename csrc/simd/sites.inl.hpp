@@ -169,6 +169,8 @@ static inline void transpose(__m512i* rows) {
   }
 }
 
+constexpr int ahead = 64;  // pairs of a tap to fetch before they are written
+
 // Append the pairs of up to 16 columns of 16 rows, tap by tap.
 static inline void append(__m512i* rows, int columns, std::int64_t first, std::int64_t* at,
                           const std::int64_t* stop, std::int32_t* in, std::int32_t* out) {
@@ -184,6 +186,9 @@ static inline void append(__m512i* rows, int columns, std::int64_t first, std::i
     const std::int64_t place = at[t];
     const int count = __builtin_popcount(there);
     at[t] = place + count;
+    // too many streams for the processor to foresee
+    PREFETCH(in + place + ahead);
+    PREFETCH(out + place + ahead);
     if (place + 16 <= stop[t]) {
       _mm512_storeu_si512(in + place, ins);
       _mm512_storeu_si512(out + place, outs);

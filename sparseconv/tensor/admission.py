@@ -9,8 +9,9 @@ from sparseconv._errors import complain
 from sparseconv.geometry import Triple
 from sparseconv.ops._checks import FLOATS, describe
 from sparseconv.ops.aggregate import aggregate
-from sparseconv.ops.coords import unique_coords
+from sparseconv.ops.coords import site_order, unique_coords
 
+DISTINCT = 1  # where an order tells how many sites differ
 DUPLICATES = ("error", "sum", "mean", "first")
 
 
@@ -110,7 +111,7 @@ def check_values(
     return coords.to(torch.int32), found if batch_size is None else batch_size
 
 
-def deduplicate(coords: Tensor, features: Tensor, how: str) -> tuple[Tensor, Tensor]:
+def deduplicate(coords: Tensor, features: Tensor, how: str) -> tuple[Tensor, Tensor, Tensor | None]:
     """Merge the rows of sites that occur more than once, or refuse them.
 
     Args:
@@ -119,11 +120,15 @@ def deduplicate(coords: Tensor, features: Tensor, how: str) -> tuple[Tensor, Ten
         how: one of `DUPLICATES`.
 
     Returns:
-        Both as given where every site occurs once, else in Z-order.
+        Both as given where every site occurs once, else in Z-order; and the order of the given
+        sites, for their pyramid, where it was found and they stay.
     """
+    order = site_order(coords)
+    if len(order) and int(order[DISTINCT]) == coords.shape[0]:
+        return coords, features, order
     unique, inverse, counts, first = unique_coords(coords)
     if unique.shape[0] == coords.shape[0]:
-        return coords, features
+        return coords, features, None
     if how == "error":
         site = unique[counts > 1][0].tolist()
         raise ValueError(
@@ -135,9 +140,9 @@ def deduplicate(coords: Tensor, features: Tensor, how: str) -> tuple[Tensor, Ten
             )
         )
     if how == "first":
-        return unique, features[first]
+        return unique, features[first], None
     rows = torch.arange(coords.shape[0], dtype=torch.int32, device=coords.device)
     total = aggregate(features, rows, inverse.to(torch.int32), None, unique.shape[0])
     if how == "mean":
         total = total / counts[:, None].to(total.dtype)
-    return unique, total
+    return unique, total, None

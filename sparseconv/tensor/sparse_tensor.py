@@ -81,12 +81,15 @@ class SparseTensor:
                 raise ValueError(
                     complain("batch_size", "an int inside a compiled function", "None")
                 )
-            coords = coords.to(torch.int32)
+            coords, order = coords.to(torch.int32), None
         else:
             coords, batch_size = check_values(coords, shape, batch_size)
-            coords, features = deduplicate(coords, features, duplicates)
+            coords, features, order = deduplicate(coords, features, duplicates)
         level = Level(coords, step, shape, batch_size)
-        _fill(self, features, Topology.of(level), ROOT)
+        topology = Topology.of(level)
+        if order is not None:
+            topology.orders[ROOT] = order
+        _fill(self, features, topology, ROOT)
 
     @classmethod
     def at(cls, topology: Topology, level: str, features: Tensor) -> SparseTensor:

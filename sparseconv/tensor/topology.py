@@ -52,6 +52,8 @@ class Topology:
     def __init__(self) -> None:
         self.levels: dict[str, Level] = {}
         self.tables: dict[str, Tensor] = {}
+        # of a level whose sites were sorted already; used up by its pyramid
+        self.orders: dict[str, Tensor] = {}
         self.pyramids: dict[str, Tensor] = {}
         # level: the level whose pyramid holds it, and how many halvings lie between
         self.halvings: dict[str, tuple[str, int]] = {}
@@ -108,7 +110,7 @@ class Topology:
             coords = self.levels[base].coords
             none = torch.zeros(0, dtype=torch.int64, device=coords.device)
             with _keepable():
-                self.pyramids[base] = pyramid(coords, none)
+                self.pyramids[base] = pyramid(coords, self.orders.pop(base, none))
         return self.pyramids[base], depth
 
     def pairs(
@@ -204,8 +206,9 @@ class Topology:
         return moved
 
     def __getstate__(self) -> dict:
-        # tables and pyramids belong to the backend that built them
-        return {**self.__dict__, "tables": {}, "pyramids": {}, "halvings": {}}
+        # these belong to the backend that built them
+        mine = ("tables", "orders", "pyramids", "halvings")
+        return {**self.__dict__, **{name: {} for name in mine}}
 
 
 def _keepable() -> AbstractContextManager:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -64,19 +64,33 @@ def voxelize(
     corner = np.zeros(3) if origin is None else np.asarray(origin, dtype=np.float64)
     sizes = [len(scan) for scan in scans]
     xyz = np.concatenate([np.asarray(scan.xyz, dtype=np.float64) for scan in scans])
-    places = (xyz - corner) / edge
-    kept = np.isfinite(places).all(1)
-    sites = np.floor(places[kept])
+    places = xyz - corner if corner.any() else xyz
+    places = places / edge
+    item = np.repeat(np.arange(len(scans), dtype=np.int32), sizes) if many else 0
+    kept = None
+    # a sum is finite where all its terms are, and much sooner made than a mask
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(places.sum())
+    if not finite:
+        kept = np.isfinite(places).all(1)
+        places, xyz = places[kept], xyz[kept]
+        item = item[kept] if many else 0
+    sites = np.floor(places)
     _check_range(sites, edge)
-    item = np.repeat(np.arange(len(scans), dtype=np.int32), sizes)[kept]
     coords = np.empty((len(sites), 4), dtype=np.int32)
     coords[:, 0], coords[:, 1:] = item, sites
-    offset = places[kept] - sites - 0.5
-    columns = _columns(scans, features, kept, xyz[kept] - corner, offset)
+    made = {
+        "one": lambda: np.ones((len(sites), 1)),
+        "xyz": lambda: xyz - corner,
+        "offset": lambda: places - sites - 0.5,
+    }
+    columns = _columns(scans, features, kept, made)
     unique, inverse, counts, first = unique_coords(torch.from_numpy(coords))
     reduced = _reduce(columns, inverse, counts, first, reduce)
-    to_voxel = torch.full((len(xyz),), -1, dtype=torch.int64)
-    to_voxel[torch.from_numpy(kept)] = inverse
+    to_voxel = inverse
+    if kept is not None:
+        to_voxel = torch.full((len(kept),), -1, dtype=torch.int64)
+        to_voxel[torch.from_numpy(kept)] = inverse
     level = Level(unique, (1, 1, 1), None, len(scans))
     return SparseTensor.at(Topology.of(level), ROOT, reduced), to_voxel
 
@@ -106,26 +120,21 @@ def _check_range(sites: np.ndarray, edge: np.ndarray) -> None:
 def _columns(
     scans: list[PointCloud],
     features: Sequence[str] | np.ndarray | Tensor | None,
-    kept: np.ndarray,
-    xyz: np.ndarray,
-    offset: np.ndarray,
+    kept: np.ndarray | None,
+    made: dict[str, Callable[[], np.ndarray]],
 ) -> Tensor:
+    points = sum(len(scan) for scan in scans)
     if isinstance(features, (np.ndarray, Tensor)):
         given = torch.as_tensor(features)
-        if given.ndim != 2 or given.shape[0] != len(kept):
+        if given.ndim != 2 or given.shape[0] != points:
             raise ValueError(
-                complain("features", f"numbers [{len(kept)}, C]", f"shape {list(given.shape)}")
+                complain("features", f"numbers [{points}, C]", f"shape {list(given.shape)}")
             )
         given = given if given.is_floating_point() else given.float()
-        return given[torch.from_numpy(kept)]
+        return given if kept is None else given[torch.from_numpy(kept)]
     if features is None:
         usual = [n for n in ("rgb", "intensity") if all(n in s.attributes for s in scans)]
         features = ["one", *usual]
-    made = {
-        "one": lambda: np.ones((len(xyz), 1)),
-        "xyz": lambda: xyz,
-        "offset": lambda: offset,
-    }
     parts = []
     for name in [features] if isinstance(features, str) else features:
         if name in made:
@@ -136,7 +145,8 @@ def _columns(
                 known = ", ".join([*made, *scan.attributes])
                 raise ValueError(complain("features", f"names among {known}", repr(name)))
         values = np.concatenate([_numbers(name, scan) for scan in scans])
-        parts.append(values.reshape(len(kept), -1)[kept])
+        values = values.reshape(points, -1)
+        parts.append(values if kept is None else values[kept])
     return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))
 
 

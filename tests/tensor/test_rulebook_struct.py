@@ -1,12 +1,14 @@
 """The rulebook as a plain struct: hold it, count it, save it, share it, turn it round."""
 
 import io
+import pickle
 
 import pytest
 import torch
 
 import sparseconv as sc
 from sparseconv.geometry import Geometry
+from sparseconv.tensor.topology import Topology
 from sparseconv.testing import oracle
 from sparseconv.testing.oracle import Spec
 from sparseconv.testing.scenes import scene
@@ -158,3 +160,15 @@ def test_validate_refuses(name):
     in_rows, out_rows, segments, error, words = BAD[name]
     with pytest.raises(error, match=words):
         sc.Rulebook(in_rows, out_rows, segments).validate(2, 2)
+
+
+def test_sites_checked_for_repeats_are_not_sorted_again(backend):
+    x = scene("random_sparse").tensor(2)
+    order = x.topology.orders.get(x.level)
+    assert (order is None) == (backend == "reference")
+    known = book_of(x)
+    assert not x.topology.orders, "used up by the pyramid"
+    fresh = sc.SparseTensor.at(Topology.of(x.topology.levels[x.level]), x.level, x.features)
+    assert torch.equal(book_of(fresh).in_rows, known.in_rows)
+    again = pickle.loads(pickle.dumps(scene("random_sparse").tensor(2)))
+    assert torch.equal(book_of(again).out_rows, known.out_rows)

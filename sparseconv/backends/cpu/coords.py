@@ -95,7 +95,7 @@ def unique_coords(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return unique [U, 4] in Z-order, inverse [N], counts [U] and first [U]."""
     coords = sites("coords", coords)
-    made = _native.unique_coords(coords.data_ptr(), coords.shape[0])
+    made = _native.unique_coords(coords.data_ptr(), coords.shape[0], torch.get_num_threads())
     unique, inverse, counts, first = (torch.from_numpy(array) for array in made)
     return unique, inverse, counts, first
 
