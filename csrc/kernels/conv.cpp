@@ -80,26 +80,39 @@ struct Conv {
     }
   }
 
+  // Pairs of a tile are put in the order of their rows, whose sums then stay in registers: a tap at
+  // a time would read and write them in memory once a pair.
   void depthwise(bool ordered) const {
     Buffer<T> wide(pairs.taps * shape.channels);
     for (std::int64_t t = 0; t < pairs.taps; ++t)
       for (std::int64_t c = 0; c < shape.channels; ++c)
         loops.widen(weight + t * strides[0] + c * strides[2], &wide[t * shape.channels + c], 1);
-    const std::int64_t rows = rows_of_tile(shape.num_out, shape.width * sizeof(T), 1, threads);
-    const Tiles tiles(pairs, ordered, shape.num_out, rows, threads);
-    const bool begun = centre_covers();
+    const std::int64_t most = rows_of_tile(shape.num_out, shape.width * sizeof(T), 1, threads);
+    const Tiles tiles(pairs, ordered, shape.num_out, most, threads);
     Buffer<T> starts(shape.width);
     start(starts.data(), 1, shape.width, 0, shape.width);
     parallel_tasks(tiles.count, threads, [&](std::int64_t tile) {
-      tile_task(tiles, tile, 0, shape.width, shape.width, begun,
-                [&](T* sums, std::int64_t ld, std::int64_t row) {
-                  for (std::int64_t i = 0; i < pairs.taps; ++i) {
-                    const std::int64_t t = tap_at(i, begun), begin = tiles.begin(tile, t);
-                    loops.scale_rows(x, shape.channels, shape.channels, &wide[t * shape.channels],
-                                     tiles.in + begin, tiles.out + begin,
-                                     tiles.end(tile, t) - begin, row, sums, ld,
-                                     begun && i == 0 ? starts.data() : nullptr);
-                  }
+      const std::int64_t first = tile * tiles.rows;
+      const std::int64_t rows = std::min(tiles.rows, shape.num_out - first);
+      const auto each = [&](auto&& visit) {
+        for (std::int64_t t = 0; t < pairs.taps; ++t)
+          for (std::int64_t p = tiles.begin(tile, t); p < tiles.end(tile, t); ++p)
+            visit(tiles.out[p] - first, tiles.in[p], t);
+      };
+      // begin[r + 1] counts, then points at the next free place, and ends at the end of row r
+      std::vector<std::int32_t> begin(rows + 2, 0);
+      each([&](std::int64_t row, std::int32_t, std::int64_t) { ++begin[row + 2]; });
+      for (std::int64_t r = 2; r < rows + 2; ++r) begin[r] += begin[r - 1];
+      Buffer<std::int32_t> in(begin[rows + 1]), tap(begin[rows + 1]);
+      each([&](std::int64_t row, std::int32_t from, std::int64_t t) {
+        const std::int32_t at = begin[row + 1]++;
+        in[at] = from;
+        tap[at] = std::int32_t(t);
+      });
+      tile_task(tiles, tile, 0, shape.width, shape.width, true,
+                [&](T* sums, std::int64_t ld, std::int64_t) {
+                  loops.scale_rows(x, shape.channels, shape.channels, wide.data(), in.data(),
+                                   tap.data(), begin.data(), rows, starts.data(), sums, ld);
                 });
     });
   }

@@ -16,10 +16,11 @@ struct ConvShape {
 // max(0, that).
 //
 // x [N, C], residual [M, D] (or null) and y [M, D] are dense; W is [taps, C / G, D] with strides in
-// elements, which may be negative; bias [D] or null. Memory beyond the result: the weights once more in sums' precision with columns rounded up
-// to vectors, one tile of sums (256 KiB) a running task where y cannot hold them, and what Tiles
+// elements, which may be negative; bias [D] or null. Memory beyond the result: the weights once
+// more in sums' precision with columns rounded up to vectors, one tile of sums (256 KiB) a running
+// task where y cannot hold them (a depthwise layer: 8 bytes a pair of the tile), and what Tiles
 // takes. A result element is summed tap by tap, in pair order within a tap, the centre tap first
-// where it covers every row: no thread count changes it.
+// where it covers every row and the layer is not depthwise: no thread count changes it.
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight,
           const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
           const void* residual, bool relu, void* y, int threads);

@@ -4,50 +4,50 @@
 // how many pairs ahead rows are fetched
 constexpr std::int64_t fetched_ahead = 16;
 
-// NV vectors of a row in one go, their weights kept in registers.
+// NV vectors of each row, its sum kept in registers.
 template <int NV, class T>
-static inline void scale_vectors(const T* x, std::int64_t ldx, const T* w, const std::int32_t* in,
-                                 const std::int32_t* out, std::int64_t n, std::int64_t first, T* y,
-                                 std::int64_t ldy, const T* start) {
-  Vec<T> scale[NV], begin[NV];
-  UNROLL for (int v = 0; v < NV; ++v) {
-    scale[v] = load(w + v * lanes<T>);
-    if (start != nullptr) begin[v] = load(start + v * lanes<T>);
-  }
-  for (std::int64_t p = 0; p < n; ++p) {
-    const T* from = x + in[p] * ldx;
-    T* to = y + (out[p] - first) * ldy;
-    if (p + fetched_ahead < n)
-      for (int v = 0; v < NV; ++v) PREFETCH(x + in[p + fetched_ahead] * ldx + v * lanes<T>);
-    UNROLL for (int v = 0; v < NV; ++v) {
-      Vec<T> sum = start != nullptr ? begin[v] : load(to + v * lanes<T>);
-      sum += scale[v] * load(from + v * lanes<T>);
-      store(to + v * lanes<T>, sum);
+static inline void scale_vectors(const T* x, std::int64_t ldx, const T* w, std::int64_t ldw,
+                                 const std::int32_t* in, const std::int32_t* tap,
+                                 const std::int32_t* begin, std::int64_t rows, const T* start, T* y,
+                                 std::int64_t ldy) {
+  Vec<T> first[NV];
+  UNROLL for (int v = 0; v < NV; ++v) first[v] = load(start + v * lanes<T>);
+  const std::int32_t last = begin[rows];
+  for (std::int64_t r = 0; r < rows; ++r) {
+    Vec<T> sum[NV];
+    UNROLL for (int v = 0; v < NV; ++v) sum[v] = first[v];
+    for (std::int32_t p = begin[r]; p < begin[r + 1]; ++p) {
+      const T* from = x + in[p] * ldx;
+      const T* scale = w + tap[p] * ldw;
+      if (p + fetched_ahead < last)
+        UNROLL for (int v = 0; v < NV; ++v)
+            PREFETCH(x + in[p + fetched_ahead] * ldx + v * lanes<T>);
+      UNROLL for (int v = 0; v < NV; ++v)
+          sum[v] += load(scale + v * lanes<T>) * load(from + v * lanes<T>);
     }
+    UNROLL for (int v = 0; v < NV; ++v) store(y + r * ldy + v * lanes<T>, sum[v]);
   }
 }
 
 template <class S, class T>
 static void scale_rows(const S* x, std::int64_t ldx, std::int64_t channels, const T* w,
-                       const std::int32_t* in, const std::int32_t* out, std::int64_t n,
-                       std::int64_t first, T* y, std::int64_t ldy, const T* start) {
-  std::int64_t done = 0;
+                       const std::int32_t* in, const std::int32_t* tap, const std::int32_t* begin,
+                       std::int64_t rows, const T* start, T* y, std::int64_t ldy) {
+  std::int64_t c = 0;
   if constexpr (sizeof(S) == sizeof(T)) {
-    for (; done + 4 * lanes<T> <= channels; done += 4 * lanes<T>)
-      scale_vectors<4>(x + done, ldx, w + done, in, out, n, first, y + done, ldy,
-                       start == nullptr ? nullptr : start + done);
-    for (; done + lanes<T> <= channels; done += lanes<T>)
-      scale_vectors<1>(x + done, ldx, w + done, in, out, n, first, y + done, ldy,
-                       start == nullptr ? nullptr : start + done);
+    for (; c + 4 * lanes<T> <= channels; c += 4 * lanes<T>)
+      scale_vectors<4>(x + c, ldx, w + c, channels, in, tap, begin, rows, start + c, y + c, ldy);
+    for (; c + lanes<T> <= channels; c += lanes<T>)
+      scale_vectors<1>(x + c, ldx, w + c, channels, in, tap, begin, rows, start + c, y + c, ldy);
   }
-  if (done == channels) return;
-  for (std::int64_t p = 0; p < n; ++p) {
-    const S* RESTRICT from = x + in[p] * ldx;
-    T* RESTRICT to = y + (out[p] - first) * ldy;
-    if (start != nullptr) {
-      for (std::int64_t c = done; c < channels; ++c) to[c] = start[c] + w[c] * widen(from[c]);
-    } else {
-      for (std::int64_t c = done; c < channels; ++c) to[c] += w[c] * widen(from[c]);
+  if (c == channels) return;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    T* RESTRICT to = y + r * ldy;
+    for (std::int64_t k = c; k < channels; ++k) to[k] = start[k];
+    for (std::int32_t p = begin[r]; p < begin[r + 1]; ++p) {
+      const S* RESTRICT from = x + in[p] * ldx;
+      const T* RESTRICT scale = w + tap[p] * channels;
+      for (std::int64_t k = c; k < channels; ++k) to[k] += scale[k] * widen(from[k]);
     }
   }
 }

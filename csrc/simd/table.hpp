@@ -49,11 +49,11 @@ struct Loops {
                        const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
                        const std::int32_t* next_out, std::int64_t next_n, T* acc);
 
-  // y[out[p] - first][c] += w[c] x[in[p]][c]: a depthwise tap. Where start [channels] is given, rows
-  // are written instead: start + the product.
+  // y[r][c] = start[c] + sum of w[tap[p]][c] x[in[p]][c] over p in [begin[r], begin[r + 1]), for
+  // r < rows: a depthwise convolution, row by row; w is [taps][channels].
   void (*scale_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const T* w,
-                     const std::int32_t* in, const std::int32_t* out, std::int64_t n,
-                     std::int64_t first, T* y, std::int64_t ldy, const T* start);
+                     const std::int32_t* in, const std::int32_t* tap, const std::int32_t* begin,
+                     std::int64_t rows, const T* start, T* y, std::int64_t ldy);
 
   // acc[c] += sum over pairs of x[in[p]][c] g[out[p]][c]: the weight gradient of that tap.
   void (*multiply_rows)(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
