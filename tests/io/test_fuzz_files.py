@@ -62,6 +62,16 @@ def run(suffix, folder, cases):
     return outcomes
 
 
+def most_resident():
+    """Return the most memory this process held, KiB; None where the system does not say.
+
+    `ru_maxrss` will not do: a process begins with that of the one that started it.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+
+
 @pytest.mark.parametrize("suffix", [s for s in writable_suffixes() if s not in (".las", ".laz")])
 def test_damaged_files(tmp_path, suffix):
     outcomes = run(suffix, tmp_path, CASES)
@@ -78,11 +88,11 @@ def test_damaged_las_in_a_process_with_little_memory(tmp_path, suffix):
         "import test_fuzz_files; "
         f"resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit})); "
         f"outcomes = test_fuzz_files.run({suffix!r}, {str(tmp_path)!r}, {3 * CASES}); "
-        "print(json.dumps([outcomes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))"
+        "print(json.dumps([outcomes, test_fuzz_files.most_resident()]))"
     )
     assert resource.RLIMIT_AS
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     outcomes, resident = json.loads(done.stdout.splitlines()[-1])
     assert outcomes["refused"] > 0 and sum(outcomes.values()) == 3 * CASES
-    assert resident < 1 << 20 if sys.platform == "linux" else resident > 0  # KiB on linux
+    assert resident is None or 0 < resident < 1 << 20  # KiB
