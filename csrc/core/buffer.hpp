@@ -1,7 +1,9 @@
 // Memory without initial values, aligned to a cache line.
 #pragma once
 #include <cstdint>
-#include <new>
+#include <utility>
+
+#include "core/spare.hpp"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -29,18 +31,16 @@ template <class T>
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::int64_t n) : size_(n), data_(n > 0 ? allocate(n) : nullptr) {}
-  Buffer(Buffer&& other) noexcept : size_(other.size_), data_(other.data_) {
-    other.size_ = 0;
-    other.data_ = nullptr;
+  explicit Buffer(std::int64_t n) : size_(n) {
+    if (n > 0) block_ = SpareBlocks::shared().take(n * std::int64_t(sizeof(T)));
   }
+  Buffer(Buffer&& other) noexcept
+      : size_(std::exchange(other.size_, 0)), block_(std::exchange(other.block_, {})) {}
   Buffer& operator=(Buffer&& other) noexcept {
     if (this != &other) {
       free();
-      size_ = other.size_;
-      data_ = other.data_;
-      other.size_ = 0;
-      other.data_ = nullptr;
+      size_ = std::exchange(other.size_, 0);
+      block_ = std::exchange(other.block_, {});
     }
     return *this;
   }
@@ -48,24 +48,21 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer() { free(); }
 
-  T* data() { return data_; }
-  const T* data() const { return data_; }
-  T& operator[](std::int64_t i) { return data_[i]; }
-  const T& operator[](std::int64_t i) const { return data_[i]; }
+  T* data() { return static_cast<T*>(block_.data); }
+  const T* data() const { return static_cast<const T*>(block_.data); }
+  T& operator[](std::int64_t i) { return data()[i]; }
+  const T& operator[](std::int64_t i) const { return data()[i]; }
   std::int64_t size() const { return size_; }
   // Forget the items from `n` on; the memory stays.
   void shrink(std::int64_t n) { size_ = n; }
 
  private:
-  static T* allocate(std::int64_t n) {
-    return static_cast<T*>(::operator new(std::size_t(n) * sizeof(T), std::align_val_t(64)));
-  }
-  void free() {
-    if (data_) ::operator delete(data_, std::align_val_t(64));
+  void free() noexcept {
+    if (block_.data) SpareBlocks::shared().give(block_);
   }
 
   std::int64_t size_ = 0;
-  T* data_ = nullptr;
+  SpareBlocks::Block block_{};
 };
 
 }  // namespace sparseconv
