@@ -57,6 +57,8 @@ struct Cube {
   std::uint32_t mask;
 };
 
+constexpr int far = 24;  // children whose row is fetched before it is written
+
 static inline __m512i two_families(const std::int32_t* kids, std::int32_t a, std::int32_t b) {
   const __m256i first = _mm256_loadu_si256((const __m256i*)(kids + 8 * std::int64_t(a)));
   const __m256i second = _mm256_loadu_si256((const __m256i*)(kids + 8 * std::int64_t(b)));
@@ -99,6 +101,8 @@ static void neighbour_rows(const SiteTree& tree, std::int64_t begin, std::int64_
 static void neighbour_lists(const SiteTree& tree, std::int64_t begin, std::int64_t end,
                             std::uint64_t* words, std::int32_t* list, std::int64_t place) {
   for (std::int64_t child = begin; child < end; ++child) {
+    // rows may lie anywhere
+    if (child + far < end) PREFETCH(words + tree.kids[tree.where[child + far]]);
     const Cube cube = cube_of(tree, child);
     words[tree.kids[tree.where[child]]] = cube.mask | std::uint64_t(place) << 27;
     const __mmask16 low = __mmask16(cube.mask), high = __mmask16(cube.mask >> 16);
@@ -212,6 +216,12 @@ static void pairs_of_lists(const std::uint64_t* words, const std::int32_t* list,
       low[i] = high[i] = absent;
       if (first + i >= end) continue;
       const std::uint64_t word = words[first + i];
+      // rows that are neighbours here need not have been written together
+      if (first + i + 32 < end) {
+        const std::int32_t* next = list + (words[first + i + 32] >> 27);
+        PREFETCH(next);
+        PREFETCH(next + 16);
+      }
       const std::int32_t* from = list + (word >> 27);
       const __mmask16 a = __mmask16(word), b = __mmask16(word >> 16 & 0x7ff);
       low[i] = _mm512_mask_expand_epi32(absent, a, _mm512_loadu_si512(from));
