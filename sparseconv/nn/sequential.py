@@ -102,7 +102,8 @@ def _hooked(module: nn.Module) -> bool:
 class Sequential(nn.Sequential):
     """`torch.nn.Sequential` for sparse tensors, in which torch's own modules act on the features.
 
-    A `BatchNorm` with a ReLU behind it is computed as one.
+    A `BatchNorm` with a ReLU behind it is computed as one, and so is a convolution with a ReLU
+    where no gradient is wanted.
 
     Args:
         *modules: layers in order, or one ordered dict of them.

@@ -84,7 +84,8 @@ class Rulebook:
 
         Raises:
             TypeError: wrong dtypes.
-            ValueError: segments do not cover the pairs, or a row is out of range.
+            ValueError: segments do not cover the pairs, a row is out of range, or a rulebook that
+                is called symmetric is not.
         """
         for name, limit in (("in_rows", num_in), ("out_rows", num_out)):
             rows = getattr(self, name)
@@ -112,7 +113,22 @@ class Rulebook:
             raise ValueError(
                 complain("segments", f"int64, non-decreasing from 0 to {len(self)}", str(ends))
             )
+        if self.symmetric and not self._is_symmetric(max(num_in, num_out)):
+            raise ValueError(
+                complain(
+                    "symmetric",
+                    "a pair (o, i) of tap K - 1 - t for every pair (i, o) of tap t",
+                    "pairs without one",
+                    "leave symmetric out",
+                )
+            )
         return self
+
+    def _is_symmetric(self, rows: int) -> bool:
+        tap, i, o = self.tap_of_pair, self.in_rows.long(), self.out_rows.long()
+        mirror = self.taps - 1 - tap
+        pairs = ((tap * rows + i) * rows + o).sort().values
+        return torch.equal(pairs, ((mirror * rows + o) * rows + i).sort().values)
 
     def apply(self, change: Callable[[Tensor], Tensor]) -> Rulebook:
         """Return a rulebook of changed tensors, such as `apply(lambda t: t.cuda())`."""

@@ -74,6 +74,17 @@ def test_only_a_mirrored_one_is_symmetric():
         assert book.apply(torch.clone).symmetric == symmetric
 
 
+def test_a_false_claim_of_symmetry_is_refused():
+    x = scene("random_sparse").tensor(2)
+    book = book_of(x)
+    assert book.validate(len(x), len(x)) is book
+    short = book.segments.clamp(max=len(book) - 1)
+    cut = sc.Rulebook(book.in_rows[:-1], book.out_rows[:-1], short, symmetric=True)
+    with pytest.raises(ValueError, match=r"symmetric: expected a pair .* leave symmetric out"):
+        cut.validate(len(x), len(x))
+    sc.Rulebook(cut.in_rows, cut.out_rows, short).validate(len(x), len(x))
+
+
 def test_layers_of_one_geometry_share_one_rulebook(backend, monkeypatch):
     from sparseconv.tensor import topology
 
