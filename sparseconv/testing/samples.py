@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+import sparseconv.ops.taps  # noqa: F401  registers its ops
 from sparseconv.ops.coords import pyramid, site_index, site_order
 from sparseconv.testing import oracle
 from sparseconv.testing.scenes import scene
@@ -109,6 +110,12 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
         yield Sample("aggregate", label, (normal(n, 3), *book[:2], None, m))
         yield Sample("aggregate", f"{label}-weights", (normal(n, 3), *book[:2], normal(pairs), m))
         yield Sample("pair_dot", label, (normal(n, 3), normal(m, 3), *book[:2]))
+        for groups in (1, 2, 4):
+            kind = label if groups == 2 else f"{label}-groups{groups}"
+            own = normal(m, taps, groups)
+            yield Sample("tap_sum", kind, (normal(n, 4), own, *book, m, False))
+            yield Sample("tap_sum", f"{kind}-transposed", (normal(m, 4), own, *book, n, True))
+            yield Sample("tap_dot", kind, (normal(n, 4), normal(m, 4), *book, groups))
         # values far apart, so that a finite difference changes no winner
         apart = torch.randperm(n * 3, generator=rng).to(dtype).reshape(n, 3)
         yield Sample("pool_max", label, (apart, *book[:2], m))
