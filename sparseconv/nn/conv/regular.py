@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparseconv.functional.conv import conv3d
+from sparseconv.geometry import Triple
 from sparseconv.nn.conv._base import Convolution
+from sparseconv.nn.family import Family
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -55,3 +57,38 @@ class SparseConv3d(Convolution):
             add=None if add is None else add.features,
             relu=relu,
         )
+
+
+class _AtInputSites(nn.Module):
+    """The regular convolution whose result is read at the sites of its input."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = SparseConv3d(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: SparseTensor | Tensor) -> SparseTensor | Tensor:
+        return self.conv(x, x) if isinstance(x, SparseTensor) else self.conv(x)
+
+
+def _make(in_channels: int, out_channels: int, spatial_shape: Triple | None) -> nn.Module:
+    return _AtInputSites(in_channels, out_channels)
+
+
+FAMILIES = (
+    Family(
+        number=1,
+        key="sparse",
+        title="Convolution (regular, strided)",
+        layer=SparseConv3d,
+        paper="arXiv:1603.07285, arXiv:1711.10275",
+        summary="Weighs and sums the active sites under a kernel, for every place where the "
+        "kernel meets one.",
+        formula="y[o] = b + sum over taps t of W[t] x[o * stride - padding + t * dilation]",
+        on_sparse="Absent neighbours add 0, so the values are those of the dense layer on the "
+        "zero-filled grid; but the set of active sites grows where the kernel overlaps, up to 27 "
+        "times for kernel 3 and stride 1. As a drop-in here it is read at the input's own sites.",
+        use_when="To go to a coarser lattice (kernel 2, stride 2), or where new sites are wanted.",
+        primitives=("rulebook", "conv"),
+        make=_make,
+    ),
+)

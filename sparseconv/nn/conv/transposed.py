@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as dense
 
 from sparseconv._errors import complain
 from sparseconv.functional.conv import conv_transpose3d
-from sparseconv.geometry import triple
+from sparseconv.geometry import Triple, triple
 from sparseconv.nn.conv._base import Convolution
+from sparseconv.nn.family import Family
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -126,3 +127,38 @@ class SparseConvTranspose3d(Convolution):
             add=None if add is None else add.features,
             relu=relu,
         )
+
+
+class _AtInputSites(nn.Module):
+    """The transposed convolution whose result is read at the sites of its input."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = SparseConvTranspose3d(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: SparseTensor | Tensor) -> SparseTensor | Tensor:
+        return self.conv(x, x) if isinstance(x, SparseTensor) else self.conv(x)
+
+
+def _make(in_channels: int, out_channels: int, spatial_shape: Triple | None) -> nn.Module:
+    return _AtInputSites(in_channels, out_channels)
+
+
+FAMILIES = (
+    Family(
+        number=11,
+        key="transposed",
+        title="Transposed convolution",
+        layer=SparseConvTranspose3d,
+        paper="arXiv:1603.07285",
+        summary="The adjoint of the regular convolution: each site writes to all places its taps "
+        "reach.",
+        formula="y[o * stride - padding + t * dilation] += W[t]^T x[o], then + b",
+        on_sparse="Absent sites write nothing, as on the zero-filled grid. It makes every site a "
+        "tap reaches, s^3 times as many for stride s; `SparseInverseConv3d` goes back to known "
+        "sites instead. As a drop-in here it is read at the input's own sites.",
+        use_when="To go to a finer lattice, and to grow sites in nets that complete scenes.",
+        primitives=("rulebook", "conv"),
+        make=_make,
+    ),
+)
