@@ -39,5 +39,6 @@ void bind_coords(nb::module_& m);
 void bind_features(nb::module_& m);
 void bind_merge(nb::module_& m);
 void bind_roofline(nb::module_& m);
+void bind_sample(nb::module_& m);
 
 }  // namespace sparseconv

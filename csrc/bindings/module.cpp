@@ -22,4 +22,5 @@ NB_MODULE(_native, m) {
   bind_features(m);
   bind_merge(m);
   bind_roofline(m);
+  bind_sample(m);
 }

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sparseconv._errors import complain
 from sparseconv.geometry import Geometry, Triple, mirrored
+from sparseconv.ops.blocks import block_index
 from sparseconv.ops.coords import output_coords, pyramid, site_index
 from sparseconv.ops.rulebook import cube_rulebook, halve, rulebook
 from sparseconv.tensor.rulebook import Rulebook
@@ -45,13 +46,15 @@ class Topology:
     layers of one geometry arrive at the same sites. Nothing here points back at a tensor that
     uses it; memory is freed with the last tensor of the batch.
 
-    Memory: 16 bytes a site, at most 32 for its index, 8 a pair of each rulebook; and where 3³
-    submanifold rulebooks or levels of half the resolution were asked for, what `pyramid` takes.
+    Memory: 16 bytes a site, at most 32 for its index, 4 a site and 60 a block for its block index,
+    8 a pair of each rulebook; and where 3³ submanifold rulebooks or levels of half the resolution
+    were asked for, what `pyramid` takes.
     """
 
     def __init__(self) -> None:
         self.levels: dict[str, Level] = {}
         self.tables: dict[str, Tensor] = {}
+        self.block_indices: dict[str, Tensor] = {}
         # of a level whose sites were sorted already; used up by its pyramid
         self.orders: dict[str, Tensor] = {}
         self.pyramids: dict[str, Tensor] = {}
@@ -73,6 +76,13 @@ class Topology:
             with _keepable():
                 self.tables[name] = site_index(self.levels[name].coords)
         return self.tables[name]
+
+    def blocks(self, name: str) -> Tensor:
+        """Return the block index of a level, built when first asked for."""
+        if name not in self.block_indices:
+            with _keepable():
+                self.block_indices[name] = block_index(self.levels[name].coords)
+        return self.block_indices[name]
 
     def rulebook(self, source: str, target: str, geometry: Geometry) -> Rulebook:
         """Return the rulebook from one level to another, built when first asked for.
@@ -201,13 +211,14 @@ class Topology:
             name: replace(level, coords=change(level.coords)) for name, level in self.levels.items()
         }
         moved.tables = {name: change(table) for name, table in self.tables.items()}
+        moved.block_indices = {name: change(index) for name, index in self.block_indices.items()}
         moved.rulebooks = {name: book.apply(change) for name, book in self.rulebooks.items()}
         moved.origins = dict(self.origins)
         return moved
 
     def __getstate__(self) -> dict:
-        # these belong to the backend that built them
-        mine = ("tables", "orders", "pyramids", "halvings")
+        # these belong to the backend that built them, or are quickly built again
+        mine = ("tables", "block_indices", "orders", "pyramids", "halvings")
         return {**self.__dict__, **{name: {} for name in mine}}
 
 

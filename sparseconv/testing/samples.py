@@ -173,6 +173,7 @@ def placement() -> Iterator[Sample]:
     for name in ("random_sparse", "negative", "empty", "duplicates"):
         coords = scene(name).coords
         yield Sample("site_index", name, (coords,))
+        yield Sample("block_index", name, (coords,))
         yield Sample("unique_coords", name, (coords,))
         yield Sample("site_order", name, (coords,))
         order = site_order(coords)
