@@ -5,6 +5,7 @@ from sparseconv.nn.conv.depthwise_separable import DepthwiseSeparableConv3d
 from sparseconv.nn.conv.generative import SparseGenerativeConv3d
 from sparseconv.nn.conv.group_pointwise import GroupPointwiseConv3d
 from sparseconv.nn.conv.inverse import SparseInverseConv3d
+from sparseconv.nn.conv.involution import Involution3d
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
 from sparseconv.nn.conv.regular import SparseConv3d
 from sparseconv.nn.conv.submanifold import SubMConv3d
@@ -46,6 +47,7 @@ __all__ = [
     "GlobalSumPool",
     "GroupPointwiseConv3d",
     "Interpolate",
+    "Involution3d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",

@@ -12,8 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-import sparseconv.ops.sample
-import sparseconv.ops.taps  # noqa: F401  registers its ops
+import sparseconv.ops.sample  # noqa: F401  registers its ops
 from sparseconv.ops.coords import pyramid, site_index, site_order
 from sparseconv.testing import oracle
 from sparseconv.testing.scenes import scene
