@@ -187,6 +187,17 @@ def _joined() -> Iterator[Sample]:
         yield Sample("join_rows", label, (ends, rows, [5 * n for n in range(len(rows))]))
 
 
+def _by_item() -> Iterator[Sample]:
+    """Yield samples of sorting rows by batch item and of splitting rulebooks by it."""
+    for name in ("random_sparse", "empty_batch_item", "empty"):
+        view = scene(name)
+        items, size = view.coords[:, 0].contiguous(), view.batch_size
+        yield Sample("item_order", name, (items, size))
+        book = pairs_of(name, 3, 1, 1, onto_itself=True)[:3]
+        yield Sample("split_by_item", name, (*book, items, size, False))
+        yield Sample("split_by_item", f"{name}-symmetric", (*_shuffled(*book), items, size, True))
+
+
 def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sample]:
     """Yield samples of the primitives that are for inference and have no gradient."""
     rng = torch.Generator().manual_seed(seed)
@@ -205,6 +216,7 @@ def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sam
 def placement() -> Iterator[Sample]:
     """Yield samples of the primitives on integers: index, look-up, output sites, rulebook."""
     yield from _joined()
+    yield from _by_item()
     spec = oracle.Spec.of(3, 2, 1)
     offsets = [v for tap in spec.taps for v in spec.reads((0, 0, 0, 0), tap)[1:]]
     for name in ("random_sparse", "negative", "empty", "duplicates"):
