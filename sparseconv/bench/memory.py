@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +105,23 @@ def can_measure() -> bool:
         return False
 
 
+def grown_memory(run: Callable[[], object]) -> int:
+    """Return by how many bytes the resident memory of this process grew at most during a call.
+
+    Raises:
+        RuntimeError: the system has no such counter.
+    """
+    if not can_measure():
+        raise RuntimeError(
+            complain("grown_memory", f"{CLEAR} to write to and VmHWM in {STATUS}", "none")
+        )
+    _return_freed()
+    before = _status("VmRSS")
+    CLEAR.write_text("5")
+    run()
+    return _status("VmHWM") - before
+
+
 def peak_memory(
     net: nn.Module,
     x: SparseTensor,  # [N, C]
@@ -164,11 +181,7 @@ def peak_memory(
         if isinstance(value, Tensor)
     )
     optimiser.zero_grad(set_to_none=True)
-    _return_freed()
-    before = _status("VmRSS")
-    CLEAR.write_text("5")
-    step()
-    grown = _status("VmHWM") - before
+    grown = grown_memory(step)
     there = _bytes([x.features]), _bytes(weights)
     return Memory(
         peak=grown + sum(there) + state,

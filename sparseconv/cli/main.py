@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from sparseconv.cli import bench, convert, info, segment, train, view
+from sparseconv.cli import bench, convert, families, info, segment, train, view
 from sparseconv.cli.fault import (
     BAD_INPUT,
     BAD_USAGE,
@@ -17,7 +17,7 @@ from sparseconv.cli.fault import (
     UsageError,
 )
 
-COMMANDS = (segment, view, info, train, convert, bench)
+COMMANDS = (segment, view, info, train, convert, families, bench)
 # what bad input raises in the library; anything else is a mistake of the program
 EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError, RuntimeError)
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import nn
 
 from sparseconv._errors import complain
-from sparseconv.models.blocks import ResidualBlock, conv_norm_relu, down, up
+from sparseconv.models.blocks import Maker, ResidualBlock, conv_norm_relu, down, maker, up
 from sparseconv.nn.conv.submanifold import SubMConv3d
 from sparseconv.nn.features import Linear
 from sparseconv.nn.sequential import Sequential
@@ -26,6 +26,10 @@ class MinkUNet(nn.Module):
             entries, `1 + 2 * levels`.
         blocks: residual blocks of each level.
         stem_kernel: kernel size of the first convolution.
+        conv: what convolves in the residual blocks: the short name of a family such as
+            `"involution"` (`sparseconv.nn.families` lists them), or a callable from
+            `in_channels, out_channels` to a layer that keeps the sites; 3x3x3 submanifold
+            convolutions if none is given.
 
     Source:
         Choy, Gwak, Savarese, "4D Spatio-Temporal ConvNets", arXiv:1904.08755, figure 4 (MinkUNet).
@@ -46,8 +50,10 @@ class MinkUNet(nn.Module):
         *,
         blocks: int = 2,
         stem_kernel: int = 3,
+        conv: str | Maker | None = None,
     ) -> None:
         super().__init__()
+        make = maker(conv)
         if len(channels) % 2 == 0 or len(channels) < 3:
             raise ValueError(
                 complain(
@@ -64,21 +70,21 @@ class MinkUNet(nn.Module):
         width, skips = stem, [stem]
         for wider in downs:
             self.down.append(down(width, width))
-            self.encode.append(self._stage(width, wider, blocks))
+            self.encode.append(self._stage(width, wider, blocks, make))
             width = wider
             skips.append(width)
         self.up, self.decode = nn.ModuleList(), nn.ModuleList()
         skips.pop()
         for narrower in ups:
             self.up.append(up(width, narrower))
-            self.decode.append(self._stage(narrower + skips.pop(), narrower, blocks))
+            self.decode.append(self._stage(narrower + skips.pop(), narrower, blocks, make))
             width = narrower
         self.classify = Linear(width, num_classes)
 
     @staticmethod
-    def _stage(in_channels: int, out_channels: int, blocks: int) -> Sequential:
+    def _stage(in_channels: int, out_channels: int, blocks: int, make: Maker) -> Sequential:
         widths = [in_channels] + [out_channels] * blocks
-        return Sequential(*(ResidualBlock(a, b) for a, b in pairwise(widths)))
+        return Sequential(*(ResidualBlock(a, b, make) for a, b in pairwise(widths)))
 
     def forward(
         self,
@@ -103,6 +109,7 @@ class MinkUNetSmall(MinkUNet):
         num_classes: D, classes.
         channels: as in `MinkUNet`.
         blocks: residual blocks of each level.
+        conv: as in `MinkUNet`.
     """
 
     def __init__(
@@ -112,5 +119,6 @@ class MinkUNetSmall(MinkUNet):
         channels: Sequence[int] = (16, 24, 32, 48, 64, 48, 32, 24, 24),
         *,
         blocks: int = 1,
+        conv: str | Maker | None = None,
     ) -> None:
-        super().__init__(in_channels, num_classes, channels, blocks=blocks)
+        super().__init__(in_channels, num_classes, channels, blocks=blocks, conv=conv)

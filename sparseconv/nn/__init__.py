@@ -1,15 +1,13 @@
 """Layers: ordinary `torch.nn.Module`s on sparse tensors."""
 
-from sparseconv.nn.conv.depthwise import DepthwiseConv3d
-from sparseconv.nn.conv.depthwise_separable import DepthwiseSeparableConv3d
 from sparseconv.nn.conv.generative import SparseGenerativeConv3d
-from sparseconv.nn.conv.group_pointwise import GroupPointwiseConv3d
 from sparseconv.nn.conv.inverse import SparseInverseConv3d
-from sparseconv.nn.conv.involution import Involution3d
-from sparseconv.nn.conv.pointwise import PointwiseConv3d
 from sparseconv.nn.conv.regular import SparseConv3d
 from sparseconv.nn.conv.submanifold import SubMConv3d
 from sparseconv.nn.conv.transposed import SparseConvTranspose3d
+from sparseconv.nn.cost import Cost, cost
+from sparseconv.nn.families import families, family
+from sparseconv.nn.family import Family
 from sparseconv.nn.features import (
     GELU,
     Dropout,
@@ -39,21 +37,18 @@ __all__ = [
     "GELU",
     "AvgPool3d",
     "BatchNorm",
-    "DepthwiseConv3d",
-    "DepthwiseSeparableConv3d",
+    "Cost",
     "Dropout",
+    "Family",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GlobalSumPool",
-    "GroupPointwiseConv3d",
     "Interpolate",
-    "Involution3d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MaxPool3d",
     "OnFeatures",
-    "PointwiseConv3d",
     "Pruning",
     "ReLU",
     "Sequential",
@@ -66,5 +61,8 @@ __all__ = [
     "SubMConv3d",
     "SumPool3d",
     "Unpool",
+    "cost",
+    "families",
+    "family",
     "fuse",
 ]

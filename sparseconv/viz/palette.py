@@ -82,6 +82,8 @@ RAMPS: dict[str, tuple[tuple[int, int, int], ...]] = {
     ),
     # doubt is orange, so that it catches the eye
     "confidence": ((200, 70, 0), (240, 150, 60), (225, 220, 205), (110, 165, 205), (0, 90, 160)),
+    # weak to strong on a light ground
+    "strength": ((196, 219, 240), (107, 174, 214), (49, 130, 189), (8, 81, 156), (8, 32, 92)),
 }
 
 

@@ -112,7 +112,7 @@ def render(
     view = (width, height - strip_height(legend, width))
     xyz = cloud.xyz[keep]
     dot = point_size or closing_point_size(xyz, camera, view, upward)
-    image = _draw(xyz, rgb[keep], camera, view, dot, ground, renderer)
+    image = draw_points(xyz, rgb[keep], camera, view, dot, ground, renderer)
     caption = f"{len(cloud):,} points"
     return with_legend(image, legend, background=ground, caption=caption)
 
@@ -179,7 +179,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
         pictures.fromarray(picture).save(file, format="PNG", optimize=True)
 
 
-def _draw(
+def draw_points(
     xyz: np.ndarray,
     rgb: np.ndarray,
     camera: Camera,
@@ -188,7 +188,17 @@ def _draw(
     background: tuple[int, int, int],
     renderer: str | None,
 ) -> np.ndarray:
-    """Draw at twice the size, shade, and halve: smooth edges without a smoothing renderer."""
+    """Return a picture of points, drawn at twice the size, shaded and halved for smooth edges.
+
+    Args:
+        xyz: points [N, 3].
+        rgb: uint8 [N, 3].
+        camera: where from.
+        size: width and height of the result, pixels.
+        dot: diameter of a point, pixels of the result.
+        background: colour where there is no point.
+        renderer: as for `snapshot`.
+    """
     pictures = require("PIL.Image", extra="io")
     double = (2 * size[0], 2 * size[1])
     options = {"point_size": 2 * dot, "background": background}

@@ -7,7 +7,7 @@ import pytest
 from sparseconv.cli import main as module
 from sparseconv.cli.main import COMMANDS, main
 
-NAMES = ("segment", "view", "info", "train", "convert", "bench")
+NAMES = ("segment", "view", "info", "train", "convert", "families", "bench")
 
 
 @pytest.fixture

@@ -1,0 +1,139 @@
+"""What a layer costs on a given input: parameters, operations, and the ops it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from sparseconv.tensor.sparse_tensor import SparseTensor
+
+# the eight sites around a position, a multiply-add each
+CORNERS = 8
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one call of a layer costs.
+
+    Attributes:
+        parameters: numbers that training changes.
+        flops: operations of products and weighted sums, two a multiply-add; what is done number
+            by number (norms, activations, softmax) is not counted.
+        primitives: names of the ops of this library that ran, those that place sites left out.
+    """
+
+    parameters: int
+    flops: int
+    primitives: tuple[str, ...]
+
+
+def _conv(features, weight, bias, in_rows, *_):
+    return 2 * in_rows.shape[0] * weight.shape[1] * weight.shape[2]
+
+
+def _conv_fused(features, weight, bias, residual, relu, in_rows, *_):
+    return 2 * in_rows.shape[0] * weight.shape[1] * weight.shape[2]
+
+
+def _pairs(features, in_rows, *_):
+    return 2 * in_rows.shape[0] * features.shape[1]
+
+
+def _pair_dot(a, b, a_rows, *_):
+    return 2 * a_rows.shape[0] * a.shape[1]
+
+
+def _tap_sum(features, weights, in_rows, *_):
+    return 2 * in_rows.shape[0] * features.shape[1]
+
+
+def _tap_dot(a, b, in_rows, *_):
+    return 2 * in_rows.shape[0] * a.shape[1]
+
+
+def _sample_sum(features, coords, blocks, items, positions, *_):
+    return 2 * CORNERS * positions.shape[0] * positions.shape[1] * features.shape[1]
+
+
+def _deform_conv(features, coords, blocks, items, positions, mask, weight, *_):
+    samples = positions.shape[0] * positions.shape[1]
+    products = weight.shape[1] * weight.shape[2]
+    return 2 * samples * (CORNERS * features.shape[1] + products)
+
+
+def _ragged_attention(q, k, v, q_ends, k_ends, *_):
+    logits = int((q_ends.diff() * k_ends.diff()).sum()) * q.shape[1]
+    return 2 * logits * (q.shape[2] + v.shape[2])
+
+
+FORMULAS: dict[str, Callable[..., int]] = {
+    "conv": _conv,
+    "conv_fused": _conv_fused,
+    "aggregate": _pairs,
+    "pair_dot": _pair_dot,
+    "tap_sum": _tap_sum,
+    "tap_dot": _tap_dot,
+    "sample_sum": _sample_sum,
+    "deform_conv": _deform_conv,
+    "ragged_attention": _ragged_attention,
+}
+# where, not what: these place sites and pairs
+PLACING = {
+    "site_index",
+    "site_order",
+    "lookup",
+    "pyramid",
+    "unique_coords",
+    "output_coords",
+    "rulebook",
+    "cube_rulebook",
+    "halve",
+    "join_rows",
+    "block_index",
+}
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the operations of the ops that run while it is in force."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+        self.primitives: dict[str, None] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if func.namespace == "sparseconv":
+            name = func._opname
+            if name not in PLACING:
+                self.primitives[name] = None
+            if name in FORMULAS:
+                self.flops += FORMULAS[name](*args)
+        elif func._overloadpacket in flop_registry:
+            self.flops += int(flop_registry[func._overloadpacket](*args, **kwargs, out_val=out))
+        return out
+
+
+def cost(
+    layer: nn.Module,
+    x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
+) -> Cost:
+    """Run a layer once, without gradients, and count.
+
+    Args:
+        layer: maps `x` to anything; norms that need several rows are best in `eval()` mode.
+        x: its input.
+
+    Returns:
+        Parameters, operations and primitives of this call.
+    """
+    with torch.no_grad(), _Counter() as counter:
+        layer(x)
+    parameters = sum(p.numel() for p in layer.parameters())
+    return Cost(parameters, counter.flops, tuple(counter.primitives))
