@@ -1,7 +1,12 @@
 """Layers: ordinary `torch.nn.Module`s on sparse tensors."""
 
+from sparseconv.nn.conv.depthwise import DepthwiseConv3d
+from sparseconv.nn.conv.depthwise_separable import DepthwiseSeparableConv3d
 from sparseconv.nn.conv.generative import SparseGenerativeConv3d
+from sparseconv.nn.conv.group_pointwise import GroupPointwiseConv3d
 from sparseconv.nn.conv.inverse import SparseInverseConv3d
+from sparseconv.nn.conv.involution import Involution3d
+from sparseconv.nn.conv.pointwise import PointwiseConv3d
 from sparseconv.nn.conv.regular import SparseConv3d
 from sparseconv.nn.conv.submanifold import SubMConv3d
 from sparseconv.nn.conv.transposed import SparseConvTranspose3d
@@ -38,17 +43,22 @@ __all__ = [
     "AvgPool3d",
     "BatchNorm",
     "Cost",
+    "DepthwiseConv3d",
+    "DepthwiseSeparableConv3d",
     "Dropout",
     "Family",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GlobalSumPool",
+    "GroupPointwiseConv3d",
     "Interpolate",
+    "Involution3d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MaxPool3d",
     "OnFeatures",
+    "PointwiseConv3d",
     "Pruning",
     "ReLU",
     "Sequential",

@@ -13,7 +13,9 @@ from sparseconv._errors import complain
 from sparseconv.geometry import Geometry, Triple, mirrored
 from sparseconv.ops.blocks import block_index
 from sparseconv.ops.coords import output_coords, pyramid, site_index
+from sparseconv.ops.items import item_order, split_by_item
 from sparseconv.ops.rulebook import cube_rulebook, halve, rulebook
+from sparseconv.tensor.items import Items
 from sparseconv.tensor.rulebook import Rulebook
 
 ROOT = "sites"
@@ -61,6 +63,9 @@ class Topology:
         # level: the level whose pyramid holds it, and how many halvings lie between
         self.halvings: dict[str, tuple[str, int]] = {}
         self.rulebooks: dict[str, Rulebook] = {}
+        self.rows_by_item: dict[str, Items] = {}
+        # of layers whose weights differ from scan to scan; under the names of `rulebooks`
+        self.split_rulebooks: dict[str, Rulebook] = {}
         self.origins: dict[str, tuple[str, Geometry]] = {}
 
     @classmethod
@@ -112,6 +117,36 @@ class Topology:
                 same_sites=source == target,
             )
         return self.rulebooks[key]
+
+    def items(self, name: str) -> Items:
+        """Return the rows of a level by batch item, sorted when first asked for."""
+        if name not in self.rows_by_item:
+            level = self.levels[name]
+            with _keepable():
+                of_row = level.coords[:, 0].contiguous()
+                made = item_order(of_row, max(level.batch_size, 1))
+            self.rows_by_item[name] = Items(of_row, *made)
+        return self.rows_by_item[name]
+
+    def split_rulebook(self, source: str, target: str, geometry: Geometry) -> Rulebook:
+        """Return a rulebook whose taps are split by batch item; see `split_by_item`."""
+        key = f"{source}>{target}:{geometry.key}"
+        if key not in self.split_rulebooks:
+            self.split_rulebooks[key] = self.split(self.rulebook(source, target, geometry), target)
+        return self.split_rulebooks[key]
+
+    def split(self, book: Rulebook, target: str) -> Rulebook:
+        """Split the taps of a rulebook onto a level by batch item, without keeping the result."""
+        with _keepable():
+            made = split_by_item(
+                book.in_rows,
+                book.out_rows,
+                book.segments,
+                self.items(target).of_row,
+                max(self.levels[target].batch_size, 1),
+                symmetric=book.symmetric,
+            )
+        return Rulebook(*made, symmetric=book.symmetric)
 
     def pyramid(self, name: str) -> tuple[Tensor, int]:
         """Return a pyramid that holds a level, built when first asked for, and how far up."""
@@ -219,6 +254,7 @@ class Topology:
     def __getstate__(self) -> dict:
         # these belong to the backend that built them, or are quickly built again
         mine = ("tables", "block_indices", "orders", "pyramids", "halvings")
+        mine += ("rows_by_item", "split_rulebooks")
         return {**self.__dict__, **{name: {} for name in mine}}
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-import sparseconv.ops.taps  # noqa: F401  registers its ops
+import sparseconv.ops.sample  # noqa: F401  registers its ops
 from sparseconv.ops.coords import pyramid, site_index, site_order
 from sparseconv.testing import oracle
 from sparseconv.testing.scenes import scene
@@ -138,6 +138,43 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
         yield Sample("norm_grad", f"{label}-given", (other, x, y, *given, eps, True, False))
 
 
+def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sample]:
+    """Yield samples of the primitives that read between sites and are differentiable once.
+
+    Positions keep away from integers, where the derivative jumps.
+    """
+    rng = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
+
+    def between(coords: Tensor, groups: int) -> Tensor:
+        cell = torch.randint(-1, 2, (len(coords), 2, groups, 3), generator=rng)
+        fraction = 0.1 + 0.8 * torch.rand(cell.shape, generator=rng, dtype=torch.float64)
+        near = coords[:, None, None, 1:] + cell + fraction
+        return near.to(torch.promote_types(dtype, torch.float32))
+
+    for label in ("empty_batch_item", "one_voxel", "negative", "empty"):
+        view = scene(label)
+        coords, m = view.coords[:9], min(3, len(view.coords))
+        n, table = len(coords), site_index(coords)
+        items = coords[:m, 0].contiguous()
+
+        where = coords, table, items
+        p = between(coords[:m], 2)
+        x, w, g = normal(n, 4), normal(m, 2, 2), normal(m, 4)
+        yield Sample("sample_sum", label, (x, *where, p, w))
+        yield Sample("sample_sum", f"{label}-ones", (x, *where, p, None))
+        yield Sample("sample_sum_grad", label, (x, *where, p, w, g))
+        yield Sample("sample_sum_grad", f"{label}-ones", (x, *where, p, None, g))
+        weight, bias, g = normal(2, 4, 6), normal(6), normal(m, 6)
+        yield Sample("deform_conv", label, (x, *where, p, w, weight, bias, 1))
+        yield Sample("deform_conv_grad", label, (x, *where, p, w, weight, g, 1))
+        p, weight = between(coords[:m], 1), normal(2, 2, 6)
+        yield Sample("deform_conv", f"{label}-plain", (x, *where, p, None, weight, None, 2))
+        yield Sample("deform_conv_grad", f"{label}-plain", (x, *where, p, None, weight, g, 2))
+
+
 def _joined() -> Iterator[Sample]:
     """Yield samples of joining the rulebooks of several scans."""
     for label, counts in {
@@ -148,6 +185,17 @@ def _joined() -> Iterator[Sample]:
         ends = torch.nn.functional.pad(torch.tensor(counts).cumsum(1), (1, 0))
         rows = [torch.arange(sum(each), dtype=torch.int32) % 3 for each in counts]
         yield Sample("join_rows", label, (ends, rows, [5 * n for n in range(len(rows))]))
+
+
+def _by_item() -> Iterator[Sample]:
+    """Yield samples of sorting rows by batch item and of splitting rulebooks by it."""
+    for name in ("random_sparse", "empty_batch_item", "empty"):
+        view = scene(name)
+        items, size = view.coords[:, 0].contiguous(), view.batch_size
+        yield Sample("item_order", name, (items, size))
+        book = pairs_of(name, 3, 1, 1, onto_itself=True)[:3]
+        yield Sample("split_by_item", name, (*book, items, size, False))
+        yield Sample("split_by_item", f"{name}-symmetric", (*_shuffled(*book), items, size, True))
 
 
 def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sample]:
@@ -168,6 +216,7 @@ def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sam
 def placement() -> Iterator[Sample]:
     """Yield samples of the primitives on integers: index, look-up, output sites, rulebook."""
     yield from _joined()
+    yield from _by_item()
     spec = oracle.Spec.of(3, 2, 1)
     offsets = [v for tap in spec.taps for v in spec.reads((0, 0, 0, 0), tap)[1:]]
     for name in ("random_sparse", "negative", "empty", "duplicates"):

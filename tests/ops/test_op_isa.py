@@ -79,7 +79,11 @@ def test_groups(isa, groups):
         torch.testing.assert_close(grad[:, :, to], part, **tolerance(x.dtype, "grad_weight", n))
 
 
-@pytest.mark.parametrize("sample", list(samples.arithmetic(torch.float32)), ids=str)
+@pytest.mark.parametrize(
+    "sample",
+    [*samples.arithmetic(torch.float32), *samples.sampling(torch.float32)],
+    ids=str,
+)
 def test_samples_agree_with_the_reference(isa, sample):
     import sparseconv as sc
 

@@ -9,11 +9,15 @@ from sparseconv.ops.aggregate import aggregate, pair_dot
 from sparseconv.ops.conv import conv, conv_grad_weight
 from sparseconv.ops.pool import pool_max
 from sparseconv.ops.rulebook import rulebook
+from sparseconv.ops.sample import deform_conv, sample_sum
 
 ROWS = torch.zeros(2, dtype=torch.int32)
 SEGMENTS = torch.tensor([0, 2])
 X, W = torch.ones(3, 4), torch.ones(1, 4, 2)
 COORDS = torch.tensor([[0, 0, 0, 0]], dtype=torch.int32)
+# three sites, two positions of two rows for two groups
+SITES = torch.tensor([[0, 0, 0, z] for z in range(3)], dtype=torch.int32)
+INDEX, P = coords_ops.site_index(SITES), torch.zeros(2, 2, 2, 3)
 
 CALLS = {
     "coords int64": (
@@ -132,6 +136,56 @@ CALLS = {
         lambda: conv_grad_weight(X, X[:, :3], ROWS, ROWS, SEGMENTS, 2),
         ValueError,
         "groups|divisible",
+    ),
+    "positions of halves": (
+        lambda: sample_sum(X, SITES, INDEX, ROWS, P.half(), None),
+        TypeError,
+        r"positions: expected float32 or float64.*found float16.*use \.float",
+    ),
+    "positions without axes": (
+        lambda: sample_sum(X, SITES, INDEX, ROWS, P[..., :2], None),
+        ValueError,
+        r"positions: expected shape \[M, K, G, 3\]",
+    ),
+    "positions of groups": (
+        lambda: sample_sum(X, SITES, INDEX, ROWS, P[:, :, :1].expand(2, 2, 3, 3), None),
+        ValueError,
+        "positions: expected groups that divide 4 channels, found 3 groups",
+    ),
+    "positions rows": (
+        lambda: sample_sum(X, SITES, INDEX, ROWS[:1], P, None),
+        ValueError,
+        "items: expected 2 rows",
+    ),
+    "items dtype": (
+        lambda: sample_sum(X, SITES, INDEX, ROWS.long(), P, None),
+        TypeError,
+        "items: expected an int32.*batch column",
+    ),
+    "sites and features": (
+        lambda: sample_sum(X[:2], SITES, INDEX, ROWS, P, None),
+        ValueError,
+        "coords: expected 2 rows",
+    ),
+    "weights of samples": (
+        lambda: sample_sum(X, SITES, INDEX, ROWS, P, torch.ones(2, 2, 1)),
+        ValueError,
+        r"weights: expected shape \[M, 2, 2\]",
+    ),
+    "mask dtype": (
+        lambda: deform_conv(X, SITES, INDEX, ROWS, P, P[..., 0].double(), W, None),
+        TypeError,
+        "mask: expected float32",
+    ),
+    "weight of samples": (
+        lambda: deform_conv(X, SITES, INDEX, ROWS, P, None, W, None),
+        ValueError,
+        r"weight: expected shape \[2, C / groups, D\] for 4 channels and 1 groups",
+    ),
+    "bias of samples": (
+        lambda: deform_conv(X, SITES, INDEX, ROWS, P, None, W.repeat(2, 1, 1), torch.ones(3)),
+        ValueError,
+        r"bias: expected shape \[2\]",
     ),
     "backend": (lambda: sc.use_backend("abacus").__enter__(), ValueError, "name: expected one of"),
 }

@@ -8,16 +8,22 @@ from sparseconv.testing import samples
 ARITHMETIC = list(samples.arithmetic())
 PLACEMENT = list(samples.placement())
 INFERENCE = list(samples.inference())
+SAMPLING = list(samples.sampling())
 HAS_GRAD = [s for s in ARITHMETIC if "empty" not in s.label or s.op == "conv"]
+HAS_ONE_GRAD = [s for s in SAMPLING if not s.op.endswith("_grad")]
+AUTOGRAD = [s for s in ARITHMETIC if s.label == "submanifold"] + [
+    s for s in HAS_ONE_GRAD if s.label.startswith("negative")
+]
+EVERY = ARITHMETIC + PLACEMENT + INFERENCE + SAMPLING
 
 
-@pytest.mark.parametrize("sample", ARITHMETIC + PLACEMENT + INFERENCE, ids=str)
+@pytest.mark.parametrize("sample", EVERY, ids=str)
 def test_schema_and_fake(backend, sample):
     utilities = ("test_schema", "test_faketensor")
     torch.library.opcheck(sample.overload(), sample.args, test_utils=utilities)
 
 
-@pytest.mark.parametrize("sample", [s for s in ARITHMETIC if s.label == "submanifold"], ids=str)
+@pytest.mark.parametrize("sample", AUTOGRAD, ids=str)
 def test_autograd_registration_and_aot_dispatch(backend, sample):
     utilities = ("test_autograd_registration", "test_aot_dispatch_dynamic")
     torch.library.opcheck(sample.overload(), sample.with_grad(), test_utils=utilities)
@@ -35,16 +41,27 @@ def test_first_and_second_derivative(backend, sample):
     assert torch.autograd.gradgradcheck(run, args, fast_mode=True)
 
 
+@pytest.mark.parametrize("sample", HAS_ONE_GRAD, ids=str)
+def test_first_derivative_and_refused_second(backend, sample):
+    args = sample.with_grad()
+    assert torch.autograd.gradcheck(sample.overload(), args, fast_mode=False)
+    wanted = [a for a in args if isinstance(a, torch.Tensor) and a.requires_grad]
+    loss = sample.overload()(*args).square().sum()
+    first = torch.autograd.grad(loss, wanted, create_graph=True)
+    with pytest.raises(RuntimeError, match="create_graph: expected one derivative"):
+        torch.autograd.grad(first[0].sum(), wanted)
+
+
 def test_every_op_has_samples():
     registered = {
         name.removeprefix("sparseconv::").split(".")[0]
         for name in torch._C._dispatch_get_all_op_names()
         if name.startswith("sparseconv::")
     }
-    assert registered == {s.op for s in ARITHMETIC + PLACEMENT + INFERENCE}
+    assert registered == {s.op for s in EVERY}
 
 
-@pytest.mark.parametrize("sample", ARITHMETIC + INFERENCE, ids=str)
+@pytest.mark.parametrize("sample", ARITHMETIC + INFERENCE + SAMPLING, ids=str)
 def test_meta_tensors_give_shapes_and_dtypes(sample):
     real = sample.overload()(*sample.args)
     moved = [a.to("meta") if isinstance(a, torch.Tensor) else a for a in sample.args]

@@ -11,10 +11,11 @@ from torch.nn import functional as dense
 
 from sparseconv._errors import complain
 from sparseconv.geometry import Geometry, Triple
+from sparseconv.nn.conv._input import ChecksInput
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
-class Convolution(nn.Module):
+class Convolution(ChecksInput, nn.Module):
     """Weight, bias and geometry of a convolution; subclasses say which sites it writes.
 
     `weight` has torch's shape and meaning, so state dicts move between dense and sparse nets. In
@@ -138,43 +139,6 @@ class Convolution(nn.Module):
         """Add to a dense result and clip it, where asked to."""
         y = y if add is None else y + add
         return y.relu() if relu else y
-
-    def check_input(self, x: SparseTensor | Tensor) -> None:
-        """Refuse an input whose channels are not the layer's.
-
-        Raises:
-            TypeError: neither a sparse tensor nor a dense one.
-            ValueError: wrong number of channels or dimensions.
-        """
-        if isinstance(x, SparseTensor):
-            found = x.features.shape[1]
-        elif isinstance(x, Tensor):
-            if x.dim() != 5:
-                raise ValueError(
-                    complain(
-                        f"input of {type(self).__name__}",
-                        "a SparseTensor or a dense [B, C, X, Y, Z]",
-                        f"a tensor {list(x.shape)}",
-                    )
-                )
-            found = x.shape[1]
-        else:
-            raise TypeError(
-                complain(
-                    f"input of {type(self).__name__}",
-                    "a SparseTensor or a dense [B, C, X, Y, Z]",
-                    type(x).__name__,
-                )
-            )
-        if found != self.in_channels:
-            raise ValueError(
-                complain(
-                    f"input of {type(self).__name__}",
-                    f"{self.in_channels} channels",
-                    f"{found}",
-                    f"make the layer with in_channels={found}",
-                )
-            )
 
     def extra_repr(self) -> str:
         """Return the arguments that differ from their defaults."""

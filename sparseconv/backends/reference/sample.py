@@ -1,0 +1,251 @@
+"""Reading between sites in plain torch: trilinear samples, their weighted sums and convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from sparseconv.backends.reference.conv import accumulator
+
+# how many numbers the samples of the rows worked on at a time may take
+ROOM = 1 << 22
+LIMIT = 2**31
+
+
+class Finder:
+    """Rows of sites, by the rank of each number among those that occur: exact, and sorts once."""
+
+    def __init__(
+        self,
+        coords: Tensor,  # [N, 4] int32
+    ) -> None:
+        self.count = coords.shape[0]
+        self.steps = []
+        columns = coords.to(torch.int64)
+        key = torch.zeros_like(columns[:, 0])
+        for axis in range(4):
+            values, rank = torch.unique(columns[:, axis], return_inverse=True)
+            keys, key = torch.unique(key * values.shape[0] + rank, return_inverse=True)
+            self.steps.append((values, keys))
+        rows = torch.arange(self.count, device=coords.device)
+        self.row = torch.full((self.count,), self.count, dtype=torch.int64, device=coords.device)
+        self.row.scatter_reduce_(0, key, rows, "amin")
+
+    def rows(
+        self,
+        sites: Tensor,  # [..., 4] int64
+    ) -> Tensor:  # [...] int64
+        """Return the lowest row of each site, N where there is none."""
+        if self.count == 0:
+            return torch.zeros_like(sites[..., 0])
+        key = torch.zeros_like(sites[..., 0])
+        known = torch.ones_like(key, dtype=torch.bool)
+        for axis, (values, keys) in enumerate(self.steps):
+            rank, there = _rank(values, sites[..., axis].contiguous())
+            key, also = _rank(keys, key * values.shape[0] + rank)
+            known &= there & also
+        return torch.where(known, self.row[key], self.count)
+
+
+def _rank(
+    values: Tensor,  # [U] rising
+    wanted: Tensor,  # [...]
+) -> tuple[Tensor, Tensor]:
+    at = torch.searchsorted(values, wanted).clamp(max=values.shape[0] - 1)
+    return at, values[at] == wanted
+
+
+def cells(
+    find: Finder,
+    items: Tensor,  # [M] int32
+    positions: Tensor,  # [M, K, G, 3]
+    wide: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor]:  # [M, K, G, 8] int64, [M, K, G, 8], [M, K, G, 8, 3]
+    """Return row, weight and the weight's slope of the eight corners about each position.
+
+    Rows of absent corners are N. At an integer the slope is that of the cell above it. A position
+    that is not a number, or beyond what coordinates can be, has no corner.
+    """
+    low = positions.floor()
+    inside = ((low >= -LIMIT) & (low < LIMIT)).all(-1)
+    low = torch.where(inside[..., None], low, 0)
+    fraction = torch.where(inside[..., None], positions - low, 0).to(wide)
+    xyz = low.to(torch.int64)
+    item = items.to(torch.int64)[:, None, None].expand(xyz.shape[:-1])
+    rows, shares, slopes = [], [], []
+    for corner in range(8):
+        upper = [corner >> 2 & 1, corner >> 1 & 1, corner & 1]
+        step = torch.tensor(upper, device=xyz.device)
+        row = find.rows(torch.cat([item[..., None], xyz + step], -1))
+        rows.append(torch.where(inside, row, find.count))
+        x, y, z = (fraction[..., a] if upper[a] else 1 - fraction[..., a] for a in range(3))
+        sign = (2 * step - 1).to(wide)
+        shares.append(x * y * z)
+        slopes.append(torch.stack([y * z, x * z, x * y], -1) * sign)
+    return torch.stack(rows, -1), torch.stack(shares, -1), torch.stack(slopes, -2)
+
+
+def spans(count: int, numbers: int) -> Iterator[slice]:
+    """Yield rows 0 to `count` in pieces of at most ROOM numbers, where a row takes `numbers`."""
+    step = max(ROOM // max(numbers, 1), 1)
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+def by_group(
+    features: Tensor,  # [N, C]
+    groups: int,
+    wide: torch.dtype,
+) -> Tensor:  # [N + 1, G, C / G]
+    """Split channels into groups, with a row of zeros for sites that are absent."""
+    count, channels = features.shape
+    split = features.to(wide).reshape(count, groups, channels // groups)
+    return torch.cat([split, split.new_zeros(1, groups, channels // groups)])
+
+
+def corners_of(
+    x: Tensor,  # [N + 1, G, C / G]
+    rows: Tensor,  # [M, K, G, 8] int64
+) -> Tensor:  # [M, K, G, 8, C / G]
+    """Gather the features of every corner."""
+    group = torch.arange(x.shape[1], device=x.device)[:, None]
+    return x[rows, group]
+
+
+def put_back(
+    grad: Tensor,  # [N + 1, G, C / G], added to
+    rows: Tensor,  # [M, K, G, 8] int64
+    parts: Tensor,  # [M, K, G, 8, C / G]
+) -> None:
+    """Add to every corner what came of it."""
+    count, groups, width = grad.shape
+    flat = rows * groups + torch.arange(groups, device=rows.device)[:, None]
+    grad.view(count * groups, width).index_add_(0, flat.reshape(-1), parts.reshape(-1, width))
+
+
+def sample_sum(
+    features: Tensor,  # [N, C]
+    coords: Tensor,  # [N, 4] int32
+    blocks: Tensor,  # opaque
+    items: Tensor,  # [M] int32
+    positions: Tensor,  # [M, K, G, 3]
+    weights: Tensor | None,  # [M, K, G]
+) -> Tensor:  # [M, C]
+    """Return `y[o, c] = sum over t of weights[o, t, g(c)] x(positions[o, t, g(c)])[c]`."""
+    del blocks
+    (m, taps, groups, _), channels = positions.shape, features.shape[1]
+    wide, find = accumulator(features.dtype), Finder(coords)
+    x = by_group(features, groups, wide)
+    y = features.new_zeros(m, channels)
+    for span in spans(m, taps * 8 * (channels + 4 * groups)):
+        rows, shares, _ = cells(find, items[span], positions[span], wide)
+        if weights is not None:
+            shares = shares * weights[span, ..., None].to(wide)
+        total = torch.einsum("mkgs,mkgsc->mgc", shares, corners_of(x, rows))
+        y[span] = total.reshape(-1, channels).to(y.dtype)
+    return y
+
+
+def sample_sum_grad(
+    features: Tensor,  # [N, C]
+    coords: Tensor,  # [N, 4] int32
+    blocks: Tensor,  # opaque
+    items: Tensor,  # [M] int32
+    positions: Tensor,  # [M, K, G, 3]
+    weights: Tensor | None,  # [M, K, G]
+    grad: Tensor,  # [M, C]
+) -> tuple[Tensor, Tensor, Tensor]:  # [N, C], [M, K, G, 3], [M, K, G] or [0]
+    """Return the gradients of features, positions and weights (empty without them)."""
+    del blocks
+    (m, taps, groups, _), channels = positions.shape, features.shape[1]
+    wide, find = accumulator(features.dtype), Finder(coords)
+    x = by_group(features, groups, wide)
+    to_x, to_positions = torch.zeros_like(x), torch.zeros_like(positions)
+    to_weights = features.new_zeros(0 if weights is None else (m, taps, groups))
+    for span in spans(m, taps * 8 * (2 * channels + 4 * groups)):
+        rows, shares, slopes = cells(find, items[span], positions[span], wide)
+        g = grad[span].to(wide).reshape(-1, groups, channels // groups)
+        dots = torch.einsum("mgc,mkgsc->mkgs", g, corners_of(x, rows))
+        move = torch.einsum("mkgs,mkgsa->mkga", dots, slopes)
+        if weights is not None:
+            w = weights[span, ..., None].to(wide)
+            to_weights[span] = (dots * shares).sum(-1).to(to_weights.dtype)
+            move, shares = move * w, shares * w
+        to_positions[span] = move.to(to_positions.dtype)
+        put_back(to_x, rows, torch.einsum("mkgs,mgc->mkgsc", shares, g))
+    return to_x[:-1].reshape(-1, channels).to(features.dtype), to_positions, to_weights
+
+
+def deform_conv(
+    features: Tensor,  # [N, C]
+    coords: Tensor,  # [N, 4] int32
+    blocks: Tensor,  # opaque
+    items: Tensor,  # [M] int32
+    positions: Tensor,  # [M, K, H, 3]
+    mask: Tensor | None,  # [M, K, H]
+    weight: Tensor,  # [K, C / G, D]
+    bias: Tensor | None,  # [D]
+    groups: int,
+) -> Tensor:  # [M, D]
+    """Return `y[o] = bias + sum over t of mask[o, t] x(positions[o, t]) W[t]`, group by group."""
+    del blocks
+    (m, taps, parts, _), channels = positions.shape, features.shape[1]
+    wide, find = accumulator(features.dtype), Finder(coords)
+    x = by_group(features, parts, wide)
+    w = weight.to(wide).reshape(taps, channels // groups, groups, -1)
+    y = features.new_zeros(m, weight.shape[2])
+    for span in spans(m, taps * 8 * (channels + 4 * parts)):
+        rows, shares, _ = cells(find, items[span], positions[span], wide)
+        if mask is not None:
+            shares = shares * mask[span, ..., None].to(wide)
+        read = torch.einsum("mkhs,mkhsc->mkhc", shares, corners_of(x, rows))
+        read = read.reshape(read.shape[0], taps, groups, channels // groups)
+        total = torch.einsum("mkgc,kcgd->mgd", read, w).reshape(-1, y.shape[1])
+        y[span] = (total if bias is None else total + bias.to(wide)).to(y.dtype)
+    return y
+
+
+def deform_conv_grad(
+    features: Tensor,  # [N, C]
+    coords: Tensor,  # [N, 4] int32
+    blocks: Tensor,  # opaque
+    items: Tensor,  # [M] int32
+    positions: Tensor,  # [M, K, H, 3]
+    mask: Tensor | None,  # [M, K, H]
+    weight: Tensor,  # [K, C / G, D]
+    grad: Tensor,  # [M, D]
+    groups: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # [N, C], [M, K, H, 3], [M, K, H] or [0], [K, C/G, D]
+    """Return the gradients of features, positions, mask (empty without one) and weight."""
+    del blocks
+    (m, taps, parts, _), channels = positions.shape, features.shape[1]
+    wide, find = accumulator(features.dtype), Finder(coords)
+    x = by_group(features, parts, wide)
+    w = weight.to(wide).reshape(taps, channels // groups, groups, -1)
+    to_x, to_positions, to_w = torch.zeros_like(x), torch.zeros_like(positions), torch.zeros_like(w)
+    to_mask = features.new_zeros(0 if mask is None else (m, taps, parts))
+    for span in spans(m, taps * 8 * (2 * channels + 4 * parts)):
+        rows, shares, slopes = cells(find, items[span], positions[span], wide)
+        corners = corners_of(x, rows)
+        g = grad[span].to(wide).reshape(-1, groups, w.shape[3])
+        to_read = torch.einsum("mgd,kcgd->mkgc", g, w)
+        to_read = to_read.reshape(-1, taps, parts, channels // parts)
+        dots = torch.einsum("mkhc,mkhsc->mkhs", to_read, corners)
+        move = torch.einsum("mkhs,mkhsa->mkha", dots, slopes)
+        if mask is not None:
+            share = mask[span, ..., None].to(wide)
+            to_mask[span] = (dots * shares).sum(-1).to(to_mask.dtype)
+            move, shares = move * share, shares * share
+        to_positions[span] = move.to(to_positions.dtype)
+        read = torch.einsum("mkhs,mkhsc->mkhc", shares, corners)
+        read = read.reshape(-1, taps, groups, channels // groups)
+        to_w += torch.einsum("mkgc,mgd->kcgd", read, g)
+        put_back(to_x, rows, torch.einsum("mkhs,mkhc->mkhsc", shares, to_read))
+    return (
+        to_x[:-1].reshape(-1, channels).to(features.dtype),
+        to_positions,
+        to_mask,
+        to_w.reshape(weight.shape).to(weight.dtype),
+    )

@@ -1,0 +1,91 @@
+"""Convolutions that either keep their sites or make those of the regular convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sparseconv._errors import complain
+from sparseconv.functional.conv import conv3d, submanifold_conv3d
+from sparseconv.geometry import triple
+from sparseconv.nn.conv._base import Convolution
+from sparseconv.tensor.sparse_tensor import SparseTensor
+
+Padding = int | Sequence[int] | str
+
+
+class SitedConvolution(Convolution):
+    """A convolution whose padding may be `"subm"`: output sites are then the input sites.
+
+    Any other padding gives the sites of `SparseConv3d`. Arguments otherwise as for `Convolution`.
+
+    Raises:
+        ValueError: `padding="subm"` with a stride other than 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: Padding = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        keeps_sites = padding == "subm"
+        if keeps_sites and triple("stride", stride, least=1) != (1, 1, 1):
+            raise ValueError(
+                complain(
+                    "padding",
+                    "a number where stride is not 1",
+                    f"'subm' with stride {stride}",
+                    "give the padding in voxels",
+                )
+            )
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            "same" if keeps_sites else padding,
+            dilation,
+            groups,
+            bias,
+            device=device,
+            dtype=dtype,
+        )
+        self.keeps_sites = keeps_sites
+
+    def convolve(
+        self,
+        x: SparseTensor,  # [N, C]
+        weight: Tensor,  # [D, C / G, kx, ky, kz]
+        groups: int,
+        add: SparseTensor | None,  # [M, D]
+        relu: bool,
+    ) -> SparseTensor:  # [M, D]
+        """Convolve a sparse tensor onto the sites the padding asks for."""
+        run = submanifold_conv3d if self.keeps_sites else conv3d
+        return run(
+            x,
+            weight,
+            self.bias,
+            self.geometry,
+            groups=groups,
+            add=None if add is None else add.features,
+            relu=relu,
+        )
+
+    def extra_repr(self) -> str:
+        """Return the arguments that differ from their defaults."""
+        text = super().extra_repr()
+        if not self.keeps_sites:
+            return text
+        return text.replace(f", padding={self.padding}", "") + ", padding='subm'"
