@@ -5,7 +5,10 @@ from sparseconv.nn.conv.depthwise_separable import DepthwiseSeparableConv3d
 from sparseconv.nn.conv.generative import SparseGenerativeConv3d
 from sparseconv.nn.conv.group_pointwise import GroupPointwiseConv3d
 from sparseconv.nn.conv.inverse import SparseInverseConv3d
+from sparseconv.nn.conv.invertible import InvConv1x1
 from sparseconv.nn.conv.involution import Involution3d
+from sparseconv.nn.conv.local_relation import LocalRelation3d
+from sparseconv.nn.conv.mix import MixConv3d
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
 from sparseconv.nn.conv.regular import SparseConv3d
 from sparseconv.nn.conv.submanifold import SubMConv3d
@@ -52,11 +55,14 @@ __all__ = [
     "GlobalSumPool",
     "GroupPointwiseConv3d",
     "Interpolate",
+    "InvConv1x1",
     "Involution3d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalRelation3d",
     "MaxPool3d",
+    "MixConv3d",
     "OnFeatures",
     "PointwiseConv3d",
     "Pruning",
