@@ -5,7 +5,7 @@ The pairs come from the oracle, not from the library.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import sparseconv.ops.sample  # noqa: F401  registers its ops
+from sparseconv.ops.attention import ragged_attention
 from sparseconv.ops.coords import pyramid, site_index, site_order
 from sparseconv.testing import oracle
 from sparseconv.testing.scenes import scene
@@ -139,7 +140,7 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
 
 
 def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sample]:
-    """Yield samples of the primitives that read between sites and are differentiable once.
+    """Yield samples of the primitives differentiable once: sampling between sites, attention.
 
     Positions keep away from integers, where the derivative jumps.
     """
@@ -173,6 +174,25 @@ def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Samp
         p, weight = between(coords[:m], 1), normal(2, 2, 6)
         yield Sample("deform_conv", f"{label}-plain", (x, *where, p, None, weight, None, 2))
         yield Sample("deform_conv_grad", f"{label}-plain", (x, *where, p, None, weight, g, 2))
+
+    yield from _attended(normal, dtype)
+
+
+def _attended(normal: Callable[..., Tensor], dtype: torch.dtype) -> Iterator[Sample]:
+    """Yield samples of attention, which is differentiable once too."""
+    for label, queries, keys in (
+        ("negative", [3, 0, 2], [4, 2, 1]),
+        ("keys-absent", [2, 3], [0, 5]),
+        ("empty", [0], [0]),
+    ):
+        ends = [torch.nn.functional.pad(torch.tensor(n).cumsum(0), (1, 0)) for n in (queries, keys)]
+        q, k, v = (normal(sum(n), 2, w) for n, w in ((queries, 3), (keys, 3), (keys, 5)))
+        yield Sample("ragged_attention", label, (q, k, v, *ends, 0.7))
+        y = ragged_attention(q, k, v, *ends, 0.7)
+        # of every query's logits; the gradient holds whatever they are
+        log_sums = normal(*y.shape[:2]).to(torch.promote_types(dtype, torch.float32))
+        given = (q, k, v, *ends, 0.7, y, log_sums, normal(*y.shape))
+        yield Sample("ragged_attention_grad", label, given)
 
 
 def _joined() -> Iterator[Sample]:
