@@ -95,6 +95,8 @@ PLACING = {
     "halve",
     "join_rows",
     "block_index",
+    "item_order",
+    "split_by_item",
 }
 
 
