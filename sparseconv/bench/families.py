@@ -57,15 +57,21 @@ def scan_tensor(coords: Tensor, channels: int) -> SparseTensor:
     return SparseTensor(coords, features, shape, batch_size=1)
 
 
-def family_layer(entry: Family, x: SparseTensor) -> nn.Module:
-    """Return a layer of a family that keeps the channels of `x`, ready to train."""
+def family_layer(entry: Family, x: SparseTensor, *, stir: float = 0.05) -> nn.Module:
+    """Return a layer of a family that keeps the channels of `x`, ready to train.
+
+    Args:
+        entry: the family.
+        x: what it is made for.
+        stir: deviation of the random numbers added to its parameters.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layer = entry.make(x.channels, x.channels, x.spatial_shape)
         # zeros at the start would spare some families work
         with torch.no_grad():
             for parameter in layer.parameters():
-                parameter += 0.05 * torch.randn_like(parameter)
+                parameter += stir * torch.randn_like(parameter)
     return layer.train()
 
 

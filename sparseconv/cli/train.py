@@ -11,7 +11,7 @@ from sparseconv.cli.progress import Progress
 from sparseconv.cli.source import check_file, use_threads
 
 PROCEDURAL = ("rooms", "streets")
-OPTIONS = ("steps", "batch", "voxel", "seed", "init", "precision", "workers")
+OPTIONS = ("steps", "batch", "voxel", "seed", "init", "precision", "workers", "conv")
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -45,6 +45,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--precision",
         choices=("float32", "bfloat16"),
         help="of the layers; weights stay float32 (default: float32)",
+    )
+    parser.add_argument(
+        "--conv",
+        metavar="FAMILY",
+        help="what convolves in the network's blocks; sparseconv families lists the names",
     )
     add_threads(parser)
     parser.add_argument(

@@ -35,7 +35,11 @@ UNREADABLE = (
 def make_network(recipe: Recipe) -> MinkUNetSmall:
     """Return the untrained network of a recipe."""
     return MinkUNetSmall(
-        recipe.in_channels, len(recipe.classes), recipe.channels, blocks=recipe.blocks
+        recipe.in_channels,
+        len(recipe.classes),
+        recipe.channels,
+        blocks=recipe.blocks,
+        conv=recipe.conv,
     )
 
 

@@ -75,6 +75,8 @@ class Recipe:
             where scans have no such point.
         channels: of the network, see `MinkUNet`.
         blocks: residual blocks of each level.
+        conv: short name of the family that convolves in the blocks, see `MinkUNet`; None for the
+            plain 3x3x3 submanifold one.
         augmentation: how training scenes are changed.
         rate: largest learning rate.
 
@@ -92,6 +94,7 @@ class Recipe:
     range_unit: float | None = None
     channels: tuple[int, ...] = (16, 24, 32, 48, 64, 48, 32, 24, 24)
     blocks: int = 1
+    conv: str | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     rate: float = 4e-3
 

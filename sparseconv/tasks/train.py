@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.nn import functional as dense
 
 from sparseconv._errors import complain
 from sparseconv.io.point_cloud import PointCloud
+from sparseconv.nn.families import family
 from sparseconv.tasks.augment import Reach
 from sparseconv.tasks.batches import Batch, Batches
 from sparseconv.tasks.checkpoint import (
@@ -54,6 +56,7 @@ def train(
     workers: int = 0,
     init: str | Path | None = None,
     precision: str = "float32",
+    conv: str | None = None,
     save_every: int = 50,
     progress: Progress | None = None,
 ) -> Path:
@@ -79,6 +82,8 @@ def train(
         init: checkpoint whose weights to start from.
         precision: of the network's layers, `"float32"` or `"bfloat16"`; weights, gradients and
             the optimiser's state are float32 in both.
+        conv: short name of the family that convolves in the network's blocks, such as
+            `"involution"` (`sparseconv families` lists them); None for the plain one.
         save_every: steps between two validations and savings.
         progress: called with ("train", steps done, steps).
 
@@ -101,6 +106,8 @@ def train(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     scenes = open_scenes(dataset, voxel, seed)
+    if conv is not None:
+        scenes.recipe = replace(scenes.recipe, conv=family(conv).key)
     run = _Run(scenes, out, steps, batch, seed, precision)
     if resume and (out / "last.pt").exists():
         run.restore()
@@ -131,6 +138,8 @@ class _Run:
         self.arguments = {"steps": steps, "batch": batch, "seed": seed}
         if precision != "float32":
             self.arguments["precision"] = precision
+        if self.recipe.conv is not None:
+            self.arguments["conv"] = self.recipe.conv
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
         with torch.random.fork_rng():
             torch.manual_seed(seed)

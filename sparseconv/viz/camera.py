@@ -140,7 +140,7 @@ def choose_camera(
     best, best_score = None, -1.0
     for angle in angles:
         level = np.cos(angle) * first + np.sin(angle) * second
-        camera = _aim(points, level, up, elevation, size)
+        camera = aim(points, level, up, elevation, size)
         score = _seen(points, faces, camera)
         # a later direction must be clearly better, so that small changes do not turn the view
         if score > best_score * 1.02:
@@ -162,10 +162,18 @@ def _along(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.array([angle, angle + np.pi]) + np.radians(20.0)
 
 
-def _aim(
+def aim(
     points: np.ndarray, ahead: np.ndarray, up: np.ndarray, elevation: float, size: tuple[int, int]
 ) -> Camera:
-    """Return the camera in one direction, moved until the points fill the picture."""
+    """Return the camera in one direction, moved until the points fill the picture.
+
+    Args:
+        points: to hold, [N, 3].
+        ahead: level unit vector [3] to look along.
+        up: unit vector [3].
+        elevation: how steeply it looks down, radians.
+        size: width and height of the picture, pixels.
+    """
     forward = np.cos(elevation) * ahead - np.sin(elevation) * up
     top = np.sin(elevation) * ahead + np.cos(elevation) * up
     right = np.cross(forward, top)

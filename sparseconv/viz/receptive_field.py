@@ -12,7 +12,9 @@ from torch import Tensor
 
 from sparseconv._errors import complain
 from sparseconv.tensor.sparse_tensor import SparseTensor
-from sparseconv.viz.camera import choose_camera
+from sparseconv.viz import raster
+from sparseconv.viz.camera import Camera, aim
+from sparseconv.viz.orientation import horizontal_axes
 from sparseconv.viz.palette import ramp_rgb
 from sparseconv.viz.snapshot import BACKGROUNDS, draw_points, write_png
 from sparseconv.viz.voxels import SIDE, voxel_points
@@ -94,7 +96,7 @@ class ReceptiveField:
         rgb[(xyz == 0).all(1)] = CENTRE
         upward = np.array(up, dtype=np.float64) / np.linalg.norm(up)
         points, colours = voxel_points(xyz, rgb, upward)
-        camera = choose_camera(points, upward, size=size)
+        camera = _towards(points, colours, upward, size)
         # the diagonal of the grid on a face, as large as it gets at the near side
         pitch = camera.focal(size[1]) / np.linalg.norm(points - camera.eye, axis=1).min() / SIDE
         dot = 1.9 * float(pitch)
@@ -144,6 +146,25 @@ def receptive_field(
     step = [a // b for a, b in zip(y.stride, x.stride, strict=True)]
     middle = [p * s + (s - 1) // 2 for p, s in zip(place, step, strict=True)]
     return ReceptiveField(x.coords, squares.sqrt(), (item, *middle))
+
+
+def _towards(
+    points: np.ndarray, colours: np.ndarray, up: np.ndarray, size: tuple[int, int]
+) -> Camera:
+    """Return the camera that sees most of the site and of what is read."""
+    first, second = horizontal_axes(up)
+    small = (size[0] // 4, size[1] // 4)
+    best, best_seen = None, -1
+    for angle in np.arange(12) * (np.pi / 6) + np.pi / 12:
+        ahead = np.cos(angle) * first + np.sin(angle) * second
+        for elevation in np.radians([35.0, 55.0]):
+            camera = aim(points, ahead, up, elevation, size)
+            image, _ = raster.draw(points, colours, camera, small, point_size=3.0)
+            red, _, blue = np.moveaxis(image.astype(np.int64), 2, 0)
+            seen = 6 * (red > blue + 60).sum() + (blue > red + 30).sum()
+            if seen > best_seen:
+                best, best_seen = camera, seen
+    return best
 
 
 def _row(y: SparseTensor, site: int | Sequence[int]) -> int:

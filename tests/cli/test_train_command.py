@@ -29,7 +29,7 @@ def test_every_option_reaches_the_task(runs):
     Path("start.pt").touch()
     words = ["train", "scans", "--out", "run", "--steps", "7", "--batch", "2", "--voxel", "0.1"]
     words += ["--seed", "3", "--init", "start.pt", "--fresh", "--workers", "0"]
-    assert main([*words, "--precision", "bfloat16"]) == 0
+    assert main([*words, "--precision", "bfloat16", "--conv", "involution"]) == 0
     options = {name: value for name, value in runs[0][1].items() if name != "progress"}
     assert options == {
         "steps": 7,
@@ -39,6 +39,7 @@ def test_every_option_reaches_the_task(runs):
         "init": "start.pt",
         "precision": "bfloat16",
         "workers": 0,
+        "conv": "involution",
         "resume": False,
     }
 

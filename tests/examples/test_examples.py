@@ -10,6 +10,10 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUNS = {
     "build_rulebooks_in_workers.py": (["--scans", "4"], "rulebooks built while training: 0"),
+    "compare_families.py": (
+        ["--steps", "2", "--batch", "1", "--families", "submanifold", "depthwise"],
+        "depthwise  ",
+    ),
     "first_convolution.py": ([], "largest difference from torch's dense convolution"),
     "own_net.py": (["--steps", "6"], "step   5"),
     "segment_scan.py": (["--out", "labelled.ply", "--snapshot", "labelled.png"], "labelled.png"),

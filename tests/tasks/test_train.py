@@ -155,3 +155,19 @@ def test_the_rate_rises_then_falls():
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0) and rates.index(max(rates)) in (9, 10)
     assert 0.01 <= rates[-1] < 0.02
+
+
+def test_another_family_trains_goes_on_and_segments(tmp_path):
+    out = tmp_path / "run"
+    best = train.train("rooms", out, **{**OPTIONS, "steps": 2}, conv="depthwise")
+    network, recipe, _ = load_checkpoint(best)
+    assert recipe.conv == "depthwise"
+    kinds = [type(m).__name__ for m in network.encode[0].modules()]
+    assert "DepthwiseConv3d" in kinds and "SubMConv3d" not in kinds
+    with pytest.raises(ValueError, match="'conv': 'depthwise'"):
+        train.train("rooms", out, **{**OPTIONS, "steps": 2})
+    scan = scenes.held_out("rooms", 1)[0]
+    found = segment(scan.select(np.arange(len(scan)) % 5 == 0), best)
+    assert len(found.label) and np.isfinite(found.confidence).all()
+    with pytest.raises(ValueError, match="key: expected one of sparse"):
+        train.train("rooms", tmp_path / "other", **OPTIONS, conv="nonsense")
