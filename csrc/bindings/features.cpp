@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "bindings/bind.hpp"
 #include "kernels/aggregate.hpp"
 #include "kernels/conv.hpp"
@@ -6,9 +8,11 @@
 namespace sparseconv {
 namespace {
 
+// Pairs behind the last tap's are none of the kernel's.
 Pairs pairs_of(Address in, Address out, Address segments, std::int64_t taps, std::int64_t count) {
-  return {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out),
-          pointer<const std::int64_t>(segments), taps, count};
+  const auto* ends = pointer<const std::int64_t>(segments);
+  return {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), ends, taps,
+          std::min(count, ends[taps])};
 }
 
 }  // namespace

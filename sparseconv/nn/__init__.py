@@ -1,5 +1,6 @@
 """Layers: ordinary `torch.nn.Module`s on sparse tensors."""
 
+from sparseconv.nn.conv.coord import CoordConv3d
 from sparseconv.nn.conv.depthwise import DepthwiseConv3d
 from sparseconv.nn.conv.depthwise_separable import DepthwiseSeparableConv3d
 from sparseconv.nn.conv.generative import SparseGenerativeConv3d
@@ -8,9 +9,11 @@ from sparseconv.nn.conv.inverse import SparseInverseConv3d
 from sparseconv.nn.conv.invertible import InvConv1x1
 from sparseconv.nn.conv.involution import Involution3d
 from sparseconv.nn.conv.local_relation import LocalRelation3d
+from sparseconv.nn.conv.masked import MaskedConv3d
 from sparseconv.nn.conv.mix import MixConv3d
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
 from sparseconv.nn.conv.regular import SparseConv3d
+from sparseconv.nn.conv.shuffled_group import ShuffledGroupConv3d
 from sparseconv.nn.conv.submanifold import SubMConv3d
 from sparseconv.nn.conv.transposed import SparseConvTranspose3d
 from sparseconv.nn.cost import Cost, cost
@@ -45,6 +48,7 @@ __all__ = [
     "GELU",
     "AvgPool3d",
     "BatchNorm",
+    "CoordConv3d",
     "Cost",
     "DepthwiseConv3d",
     "DepthwiseSeparableConv3d",
@@ -61,6 +65,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LocalRelation3d",
+    "MaskedConv3d",
     "MaxPool3d",
     "MixConv3d",
     "OnFeatures",
@@ -68,6 +73,7 @@ __all__ = [
     "Pruning",
     "ReLU",
     "Sequential",
+    "ShuffledGroupConv3d",
     "SiLU",
     "Sigmoid",
     "SparseConv3d",

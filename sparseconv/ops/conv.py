@@ -157,7 +157,8 @@ def conv(
         bias: same dtype, [D], or None.
         in_rows: int32 [P].
         out_rows: int32 [P].
-        segments: int64 [K + 1], the pairs of tap t being `segments[t]:segments[t + 1]`.
+        segments: int64 [K + 1], the pairs of tap t being `segments[t]:segments[t + 1]`; pairs
+            behind the last tap's are not read, so the first taps of a rulebook are one too.
         num_out: output rows M.
         groups: G.
         symmetric: whether (o, i) is a pair of tap K - 1 - t for every pair (i, o) of tap t, as in a

@@ -262,3 +262,21 @@ def test_nothing_leaks_from_non_contiguous_inputs(backend):
     torch.testing.assert_close(
         aggregate(views[0], *views[3:], None, m), aggregate(x, in_rows, out_rows, None, m)
     )
+
+
+@pytest.mark.parametrize("taps", [0, 1, 13, 14, 27])
+def test_the_first_taps_of_a_rulebook_are_one(backend, taps):
+    in_rows, out_rows, segments, n, m = pairs_of("backwards", 3, 1, 1)
+    x = torch.randn(n, 4, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(taps, 4, 6, dtype=torch.float64, requires_grad=True)
+    end = int(segments[taps])
+    whole = conv(x, w, None, in_rows, out_rows, segments[: taps + 1], m)
+    part = conv(x, w, None, in_rows[:end], out_rows[:end], segments[: taps + 1], m)
+    assert torch.equal(whole, part)
+    probe = torch.randn(m, 6, dtype=torch.float64)
+    for a, b in zip(
+        torch.autograd.grad((whole * probe).sum(), (x, w)),
+        torch.autograd.grad((part * probe).sum(), (x, w)),
+        strict=True,
+    ):
+        assert torch.equal(a, b)

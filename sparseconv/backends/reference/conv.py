@@ -57,7 +57,7 @@ def conv_fused(
     y = torch.zeros(num_out, width, dtype=wide, device=features.device)
     inputs = rows_within("in_rows", in_rows, x.shape[0])
     outputs = rows_within("out_rows", out_rows, num_out)
-    bounds = pair_bounds(segments, in_rows.shape[0])
+    bounds = pair_bounds(segments, in_rows.shape[0], partly=True)
     for t in range(taps):
         pairs = slice(bounds[t], bounds[t + 1])
         gathered = x[inputs[pairs]].reshape(-1, groups, per_group)
@@ -89,7 +89,7 @@ def conv_grad_weight(
     out = torch.zeros(taps, per_group, width, dtype=wide, device=features.device)
     inputs = rows_within("in_rows", in_rows, x.shape[0])
     outputs = rows_within("out_rows", out_rows, g.shape[0])
-    bounds = pair_bounds(segments, in_rows.shape[0])
+    bounds = pair_bounds(segments, in_rows.shape[0], partly=True)
     for t in range(taps):
         pairs = slice(bounds[t], bounds[t + 1])
         left = x[inputs[pairs]].reshape(-1, groups, per_group)

@@ -26,14 +26,20 @@ def rows_within(name: str, rows: Tensor, limit: int) -> Tensor:
     return rows.long()
 
 
-def pair_bounds(segments: Tensor, pairs: int) -> list[int]:
+def pair_bounds(segments: Tensor, pairs: int, *, partly: bool = False) -> list[int]:
     """Return where the pairs of each tap begin and end.
+
+    Args:
+        segments: int64 [K + 1].
+        pairs: number of pairs P.
+        partly: whether the last taps may be left out, and their pairs with them.
 
     Raises:
         IndexError: `segments` does not rise from 0 to the number of pairs.
     """
     bounds = segments.tolist()
-    if bounds[0] != 0 or bounds[-1] != pairs or bounds != sorted(bounds):
+    last = min(bounds[-1], pairs) if partly else pairs
+    if bounds[0] != 0 or bounds[-1] != last or bounds != sorted(bounds):
         raise IndexError(
             complain("segments", f"numbers rising from 0 to {pairs}, the pairs", f"{bounds}")
         )

@@ -63,6 +63,28 @@ class SitedConvolution(Convolution):
         )
         self.keeps_sites = keeps_sites
 
+    def forward(
+        self,
+        x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
+        *,
+        add: SparseTensor | Tensor | None = None,
+        relu: bool = False,
+    ) -> SparseTensor | Tensor:
+        """Convolve.
+
+        Args:
+            x: sparse [N, C], or dense [B, C, X, Y, Z].
+            add: added to the result, which has its shape.
+            relu: whether to clip the sum below at 0.
+
+        Returns:
+            [M, D], or dense [B, D, X', Y', Z'].
+        """
+        self.check_input(x)
+        if isinstance(x, Tensor):
+            return self.finish_dense(self.dense_conv3d(x), add, relu)
+        return self.convolve(x, self.weight, self.groups, add, relu)
+
     def convolve(
         self,
         x: SparseTensor,  # [N, C]
