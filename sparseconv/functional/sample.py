@@ -30,103 +30,96 @@ def tap_grid(
     return middle + scale * (offsets - middle)
 
 
-def tap_positions(
-    sites: SparseTensor,
-    geometry: Geometry,
+def _where(
+    x: SparseTensor,
     offsets: Tensor,  # [M, K, G, 3]
-    *,
-    scale: float = 1.0,
-) -> Tensor:  # [M, K, G, 3]
-    """Move the taps of every output site by its own offsets.
-
-    `p[o, t, g] = o * stride + centre + scale * (tap * dilation - half + offsets[o, t, g])`; see
-    `tap_grid`. With a scale of 1 that is where a convolution reads, plus the offset.
-
-    Args:
-        sites: its sites are the output sites; its features are not read.
-        geometry: of the kernel, from the lattice that is read to that of `sites`.
-        offsets: [M, K, G, 3], voxels.
-        scale: of the grid of taps and the offsets.
-
-    Returns:
-        [M, K, G, 3] in voxels of the lattice that is read, float32, or float64 where the offsets
-        are.
-
-    Raises:
-        ValueError: the offsets do not fit the sites and taps.
-    """
+    geometry: Geometry,
+    sites: SparseTensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return coords, block index, items of the output sites and positions, all from one middle."""
     if offsets.dim() != 4 or offsets.shape[1] != geometry.taps or offsets.shape[3] != 3:
         expected = f"shape [M, {geometry.taps}, G, 3]"
         raise ValueError(complain("offsets", expected, describe(offsets)))
     offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
-    stride = torch.tensor(geometry.stride, dtype=torch.int32, device=offsets.device)
-    base = (sites.coords[:, 1:] * stride).to(offsets.dtype)
+    coords, blocks, middle = x.topology.centred(x.level)
+    stride = torch.tensor(geometry.stride, device=offsets.device)
+    base = (sites.coords[:, 1:] * stride - middle).to(offsets.dtype)
     grid = base[:, None] + tap_grid(geometry, scale, offsets)
-    return torch.add(grid[:, :, None], offsets, alpha=scale)
-
-
-def _lattice(x: SparseTensor) -> tuple[Tensor, Tensor]:
-    return x.coords, x.topology.table(x.level)
-
-
-def _items(sites: SparseTensor) -> Tensor:
-    return sites.coords[:, 0].contiguous()
+    positions = torch.add(grid[:, :, None], offsets, alpha=scale)
+    return coords, blocks, sites.coords[:, 0].contiguous(), positions
 
 
 def weighted_samples(
     x: SparseTensor,  # [N, C]
-    positions: Tensor,  # [M, K, G, 3]
+    offsets: Tensor,  # [M, K, G, 3]
     weights: Tensor | None,  # [M, K, G]
+    geometry: Geometry,
     sites: SparseTensor,
+    *,
+    scale: float = 1.0,
 ) -> SparseTensor:  # [M, C]
-    """Sum what is read between sites: `y[o] = sum over t of weights[o, t] x(positions[o, t])`.
+    """Sum what is read about every output site, at taps moved by offsets of its own.
 
-    A position is read from the eight sites around it, those that are absent adding 0.
+    `y[o, c] = sum over taps t of weights[o, t, g] x(p[o, t, g])[c]` with `g = c // (C / G)` and
+    `p[o, t, g] = o * stride + centre + scale * (tap * dilation - half + offsets[o, t, g])`, half
+    and centre being `dilation * (kernel_size - 1) // 2` and that less the padding: with a scale of
+    1, where a convolution reads, plus the offset. `x(p)` is trilinear; sites that are absent add 0.
 
     Args:
         x: [N, C].
-        positions: [M, K, G, 3] in voxels of the lattice of `x`; group g holds the channels
-            `g * C / G` to `(g + 1) * C / G`.
+        offsets: [M, K, G, 3] in voxels of the lattice of `x`, for G groups of channels.
         weights: [M, K, G], or None for ones.
+        geometry: of the kernel.
         sites: its M sites are those of the result; its features are not read.
+        scale: of the grid of taps and the offsets.
 
     Returns:
-        [M, C] at the sites of `sites`.
+        [M, C] at the sites of `sites`. Positions are kept in float32, or float64 where the offsets
+        are, under autocast too.
 
     Raises:
         TypeError, ValueError: dtypes or shapes do not fit.
+
+    Source:
+        Wang et al., "InternImage", arXiv:2211.05778, equation 2.
     """
+    *lattice, positions = _where(x, offsets, geometry, sites, scale)
     weights = None if weights is None else weights.to(x.dtype)
-    features = sample_sum(x.features, *_lattice(x), _items(sites), positions, weights)
+    features = sample_sum(x.features, *lattice, positions, weights)
     return SparseTensor.at(sites.topology, sites.level, features)
 
 
 def deform_conv3d(
     x: SparseTensor,  # [N, C]
-    positions: Tensor,  # [M, K, H, 3]
+    offsets: Tensor,  # [M, K, H, 3]
     mask: Tensor | None,  # [M, K, H]
     weight: Tensor,  # [D, C / G, kx, ky, kz]
     bias: Tensor | None,  # [D]
+    geometry: Geometry,
     sites: SparseTensor,
     *,
     groups: int = 1,
 ) -> SparseTensor:  # [M, D]
-    """Convolve what is read between sites.
+    """Convolve with taps moved by offsets of every output site's own.
 
-    `y[o] = b + sum over taps t of W[t] mask[o, t] x(positions[o, t])`. Equals sampling the
+    `y[o] = b + sum over taps t of W[t] mask[o, t] x(o * stride - padding + t * dilation +
+    offsets[o, t])`. `x(p)` is trilinear; sites that are absent add 0. Equals the same on the
     zero-filled grid, at any occupancy.
 
     Args:
         x: [N, C].
-        positions: [M, K, H, 3] in voxels of the lattice of `x`, for H groups of input channels.
+        offsets: [M, K, H, 3] in voxels of the lattice of `x`, for H groups of input channels.
         mask: [M, K, H], or None for ones.
         weight: [D, C / G, kx, ky, kz].
         bias: [D].
+        geometry: of the kernel.
         sites: its M sites are those of the result; its features are not read.
         groups: G.
 
     Returns:
-        [M, D] at the sites of `sites`.
+        [M, D] at the sites of `sites`. Positions are kept in float32, or float64 where the offsets
+        are, under autocast too.
 
     Raises:
         TypeError, ValueError: dtypes or shapes do not fit.
@@ -134,32 +127,39 @@ def deform_conv3d(
     Source:
         Dai et al., arXiv:1703.06211; Zhu et al., arXiv:1811.11168.
     """
+    *lattice, positions = _where(x, offsets, geometry, sites, 1.0)
     mask = None if mask is None else mask.to(x.dtype)
-    features = deform_conv(
-        x.features, *_lattice(x), _items(sites), positions, mask, by_tap(weight), bias, groups
-    )
+    features = deform_conv(x.features, *lattice, positions, mask, by_tap(weight), bias, groups)
     return SparseTensor.at(sites.topology, sites.level, features)
 
 
 def dead_fraction(
     x: SparseTensor,
-    positions: Tensor,  # [M, K, G, 3]
+    offsets: Tensor,  # [M, K, G, 3]
+    geometry: Geometry,
     sites: SparseTensor,
+    *,
+    scale: float = 1.0,
 ) -> Tensor:  # []
-    """Return the fraction of positions about which no site is active: they read 0 and learn not.
+    """Return the fraction of moved taps that read nothing: no site is active about them.
+
+    The gradient of their offsets is 0, so that they stay where they are.
 
     Args:
         x: whose sites are read.
-        positions: [M, K, G, 3] in voxels of the lattice of `x`.
-        sites: its M sites are those the positions belong to.
+        offsets: [M, K, G, 3] in voxels of the lattice of `x`.
+        geometry: of the kernel.
+        sites: its M sites are those the offsets belong to.
+        scale: of the grid of taps and the offsets.
 
     Returns:
-        A number of 0 to 1, a tensor without axes and without gradient; 0 where there are no
-        positions.
+        A number of 0 to 1, a tensor without axes and without gradient; 0 where there are no taps.
+
+    Raises:
+        ValueError: the offsets do not fit the sites and taps.
     """
-    per_site = positions.shape[1] * positions.shape[2]
+    coords, blocks, items, positions = _where(x, offsets.detach(), geometry, sites, scale)
     ones = torch.ones(len(x), 1, dtype=positions.dtype, device=positions.device)
-    items = _items(sites).repeat_interleave(per_site)
-    flat = positions.detach().reshape(-1, 1, 1, 3)
-    found = sample_sum(ones, *_lattice(x), items, flat, None)
+    items = items.repeat_interleave(positions.shape[1] * positions.shape[2])
+    found = sample_sum(ones, coords, blocks, items, positions.reshape(-1, 1, 1, 3), None)
     return (found == 0).to(positions.dtype).sum() / max(found.shape[0], 1)

@@ -1,6 +1,7 @@
 """Layers: ordinary `torch.nn.Module`s on sparse tensors."""
 
 from sparseconv.nn.conv.coord import CoordConv3d
+from sparseconv.nn.conv.deformable import DeformConv3d
 from sparseconv.nn.conv.depthwise import DepthwiseConv3d
 from sparseconv.nn.conv.depthwise_separable import DepthwiseSeparableConv3d
 from sparseconv.nn.conv.generative import SparseGenerativeConv3d
@@ -50,6 +51,7 @@ __all__ = [
     "BatchNorm",
     "CoordConv3d",
     "Cost",
+    "DeformConv3d",
     "DepthwiseConv3d",
     "DepthwiseSeparableConv3d",
     "Dropout",

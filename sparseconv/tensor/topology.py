@@ -49,6 +49,7 @@ class Topology:
     uses it; memory is freed with the last tensor of the batch.
 
     Memory: 16 bytes a site, at most 32 for its index, 4 a site and 60 a block for its block index,
+    as much again and 16 a site where it is sampled between sites,
     8 a pair of each rulebook; and where 3³ submanifold rulebooks or levels of half the resolution
     were asked for, what `pyramid` takes.
     """
@@ -57,6 +58,7 @@ class Topology:
         self.levels: dict[str, Level] = {}
         self.tables: dict[str, Tensor] = {}
         self.block_indices: dict[str, Tensor] = {}
+        self.centres: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         # of a level whose sites were sorted already; used up by its pyramid
         self.orders: dict[str, Tensor] = {}
         self.pyramids: dict[str, Tensor] = {}
@@ -88,6 +90,25 @@ class Topology:
             with _keepable():
                 self.block_indices[name] = block_index(self.levels[name].coords)
         return self.block_indices[name]
+
+    def centred(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sites of a level as seen from their middle, built when first asked for.
+
+        Positions between sites are floats: far from 0, as in maps of a national grid, float32 has
+        no digits left for a fraction of a voxel.
+
+        Returns:
+            Coordinates int32 [N, 4] less the middle, their block index, and the middle int64 [3],
+            a site about half-way between the ends of each axis.
+        """
+        if name not in self.centres:
+            with _keepable():
+                coords = self.levels[name].coords
+                middle = _middle(coords[:, 1:])
+                xyz = (coords[:, 1:] - middle).to(torch.int32)
+                moved = torch.cat([coords[:, :1], xyz], 1)
+                self.centres[name] = moved, block_index(moved), middle
+        return self.centres[name]
 
     def rulebook(self, source: str, target: str, geometry: Geometry) -> Rulebook:
         """Return the rulebook from one level to another, built when first asked for.
@@ -247,13 +268,16 @@ class Topology:
         }
         moved.tables = {name: change(table) for name, table in self.tables.items()}
         moved.block_indices = {name: change(index) for name, index in self.block_indices.items()}
+        moved.centres = {
+            name: tuple(change(part) for part in parts) for name, parts in self.centres.items()
+        }
         moved.rulebooks = {name: book.apply(change) for name, book in self.rulebooks.items()}
         moved.origins = dict(self.origins)
         return moved
 
     def __getstate__(self) -> dict:
         # these belong to the backend that built them, or are quickly built again
-        mine = ("tables", "block_indices", "orders", "pyramids", "halvings")
+        mine = ("tables", "block_indices", "centres", "orders", "pyramids", "halvings")
         mine += ("rows_by_item", "split_rulebooks")
         return {**self.__dict__, **{name: {} for name in mine}}
 
@@ -263,6 +287,16 @@ def _keepable() -> AbstractContextManager:
     if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
         return torch.inference_mode(False)
     return nullcontext()
+
+
+def _middle(
+    xyz: Tensor,  # [N, 3] int32
+) -> Tensor:  # [3] int64
+    """Return a site from which all are within int32, on a corner of a block of 4 where it can."""
+    ends = torch.iinfo(torch.int32)
+    first = torch.cat([xyz, xyz.new_full((1, 3), ends.max)]).amin(0).to(torch.int64)
+    last = torch.cat([xyz, xyz.new_full((1, 3), ends.min)]).amax(0).to(torch.int64)
+    return torch.maximum((first + last >> 3) << 2, last - ends.max)
 
 
 def _reached(coords: Tensor, geometry: Geometry, bound: Triple | None, transposed: bool) -> Tensor:

@@ -12,8 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-import sparseconv.ops.sample  # noqa: F401  registers its ops
 from sparseconv.ops.attention import ragged_attention
+from sparseconv.ops.blocks import block_index
 from sparseconv.ops.coords import pyramid, site_index, site_order
 from sparseconv.testing import oracle
 from sparseconv.testing.scenes import scene
@@ -158,10 +158,10 @@ def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Samp
     for label in ("empty_batch_item", "one_voxel", "negative", "empty"):
         view = scene(label)
         coords, m = view.coords[:9], min(3, len(view.coords))
-        n, table = len(coords), site_index(coords)
+        n, blocks = len(coords), block_index(coords)
         items = coords[:m, 0].contiguous()
 
-        where = coords, table, items
+        where = coords, blocks, items
         p = between(coords[:m], 2)
         x, w, g = normal(n, 4), normal(m, 2, 2), normal(m, 4)
         yield Sample("sample_sum", label, (x, *where, p, w))

@@ -6,6 +6,7 @@ import torch
 import sparseconv as sc
 from sparseconv.ops import coords as coords_ops
 from sparseconv.ops.aggregate import aggregate, pair_dot
+from sparseconv.ops.blocks import block_index
 from sparseconv.ops.conv import conv, conv_grad_weight
 from sparseconv.ops.pool import pool_max
 from sparseconv.ops.rulebook import rulebook
@@ -17,7 +18,7 @@ X, W = torch.ones(3, 4), torch.ones(1, 4, 2)
 COORDS = torch.tensor([[0, 0, 0, 0]], dtype=torch.int32)
 # three sites, two positions of two rows for two groups
 SITES = torch.tensor([[0, 0, 0, z] for z in range(3)], dtype=torch.int32)
-INDEX, P = coords_ops.site_index(SITES), torch.zeros(2, 2, 2, 3)
+INDEX, P = block_index(SITES), torch.zeros(2, 2, 2, 3)
 
 CALLS = {
     "coords int64": (

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch.nn import functional as dense
 
-from sparseconv.ops.coords import site_index
+from sparseconv.ops.blocks import block_index
 from sparseconv.ops.sample import deform_conv, sample_sum
+from sparseconv.testing.between import contract, grid_of, read_between
 from sparseconv.testing.scenes import scene
 from sparseconv.testing.tolerances import tolerance
 
@@ -13,31 +13,9 @@ EXACT = {"rtol": 1e-10, "atol": 1e-10}
 SHAPE = (4, 3, 5)
 
 
-def read_grid(grid, positions):
-    """Trilinear samples [Q, C] of one item's grid [C, X, Y, Z] at positions [Q, 3], by torch."""
-    extent = torch.tensor(grid.shape[1:], dtype=positions.dtype)
-    # torch counts the axes backwards and calls the centres of the outer cells -1 and 1
-    unit = (2 * positions / (extent - 1) - 1).flip(-1)
-    found = dense.grid_sample(
-        grid[None], unit[None, :, None, None], padding_mode="zeros", align_corners=True
-    )
-    return found[0, :, :, 0, 0].t()
-
-
 def read_by_group(features, coords, items, positions):
-    """What `sample_sum` reads, [M, K, C], a group and an item at a time."""
-    channels, groups = features.shape[1], positions.shape[2]
-    width = channels // groups
-    grid = features.new_zeros(3, *SHAPE, channels)
-    grid = grid.index_put(tuple(coords.long().t()), features).permute(0, 4, 1, 2, 3)
-    parts = []
-    for g in range(groups):
-        rows = [
-            read_grid(grid[item, g * width : (g + 1) * width], positions[o, :, g])
-            for o, item in enumerate(items.tolist())
-        ]
-        parts.append(torch.stack(rows))
-    return torch.cat(parts, 2)
+    """What `sample_sum` reads, [M, K, C]."""
+    return read_between(grid_of(features, coords, 3, SHAPE), items.tolist(), positions)
 
 
 def problem(taps=4, groups=2, count=9, channels=4):
@@ -49,7 +27,7 @@ def problem(taps=4, groups=2, count=9, channels=4):
     positions = low + (high - low) * torch.rand(count, taps, groups, 3, dtype=torch.float64)
     features = torch.randn(len(coords), channels, dtype=torch.float64)
     weights = torch.randn(count, taps, groups, dtype=torch.float64)
-    return features, coords, site_index(coords), items, positions, weights
+    return features, coords, block_index(coords), items, positions, weights
 
 
 def compare(found, expected, leaves, names):
@@ -65,9 +43,9 @@ def compare(found, expected, leaves, names):
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_weighted_samples(backend, groups, weighted):
-    x, coords, table, items, p, w = problem(groups=groups)
+    x, coords, blocks, items, p, w = problem(groups=groups)
     leaves = [t.requires_grad_() for t in ((x, p, w) if weighted else (x, p))]
-    found = sample_sum(x, coords, table, items, p, w if weighted else None)
+    found = sample_sum(x, coords, blocks, items, p, w if weighted else None)
     read = read_by_group(x, coords, items, p)
     if weighted:
         read = read * w.repeat_interleave(x.shape[1] // groups, 2)
@@ -78,32 +56,27 @@ def test_weighted_samples(backend, groups, weighted):
 @pytest.mark.parametrize(("parts", "groups"), [(1, 1), (2, 1), (1, 2), (2, 4), (4, 2)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_convolved_samples(backend, parts, groups, masked):
-    x, coords, table, items, p, mask = problem(groups=parts)
+    x, coords, blocks, items, p, mask = problem(groups=parts)
     weight = torch.randn(4, 4 // groups, 8, dtype=torch.float64)
     bias = torch.randn(8, dtype=torch.float64)
     leaves = [x, p, weight, bias, mask] if masked else [x, p, weight, bias]
     for leaf in leaves:
         leaf.requires_grad_()
     given = (mask if masked else None, weight, bias)
-    found = deform_conv(x, coords, table, items, p, *given, groups)
+    found = deform_conv(x, coords, blocks, items, p, *given, groups)
     read = read_by_group(x, coords, items, p)
     if masked:
         read = read * mask.repeat_interleave(x.shape[1] // parts, 2)
-    # one output channel at a time, from the channels of its group
-    columns = []
-    for d in range(8):
-        g = d // (8 // groups)
-        mine = read[:, :, g * 4 // groups : (g + 1) * 4 // groups]
-        columns.append((mine * weight[:, :, d]).sum((1, 2)) + bias[d])
+    expected = contract(read, weight.permute(2, 1, 0).reshape(8, -1, 4, 1, 1), bias, groups)
     names = ("features", "positions", "weight", "bias", "mask")
-    compare(found, torch.stack(columns, 1), leaves, names[: len(leaves)])
+    compare(found, expected, leaves, names[: len(leaves)])
 
 
 def test_the_derivative_at_an_integer_is_that_of_the_cell_above(backend):
     coords = torch.tensor([[0, x, 0, 0] for x in (0, 1, 2)], dtype=torch.int32)
     x = torch.tensor([[1.0], [10.0], [100.0]])
     p = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3).requires_grad_()
-    y = sample_sum(x, coords, site_index(coords), torch.zeros(1).int(), p, None)
+    y = sample_sum(x, coords, block_index(coords), torch.zeros(1).int(), p, None)
     y.sum().backward()
     assert y.item() == 10 and p.grad.flatten().tolist() == [90, -10, -10]
 
@@ -115,7 +88,7 @@ def test_a_position_that_is_nowhere_reads_nothing(backend, value):
     p = torch.zeros(1, 2, 1, 3)
     p[0, 1, 0, 1] = value
     p.requires_grad_()
-    y = sample_sum(x, coords, site_index(coords), torch.zeros(1).int(), p, None)
+    y = sample_sum(x, coords, block_index(coords), torch.zeros(1).int(), p, None)
     assert y.tolist() == [[1, 1]]
     y.sum().backward()
     assert x.grad.sum() == 2 and not p.grad[0, 1].any()
@@ -125,15 +98,15 @@ def test_positions_reach_the_ends_of_int32(backend):
     coords = scene("int32_limits").coords
     x = torch.randn(len(coords), 2, dtype=torch.float64)
     p = coords[:, None, None, 1:].double()
-    y = sample_sum(x, coords, site_index(coords), coords[:, 0].contiguous(), p, None)
+    y = sample_sum(x, coords, block_index(coords), coords[:, 0].contiguous(), p, None)
     assert torch.equal(y, x)
-    y = sample_sum(x, coords, site_index(coords), coords[:, 0].contiguous(), p - 0.25, None)
+    y = sample_sum(x, coords, block_index(coords), coords[:, 0].contiguous(), p - 0.25, None)
     assert y.isfinite().all() and not torch.equal(y, x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_small_floats_are_for_storage_alone(backend, dtype):
-    x, coords, table, items, p, mask = problem()
+    x, coords, blocks, items, p, mask = problem()
     weight = torch.randn(4, 2, 6, dtype=torch.float64)
     rounded = [t.to(dtype).requires_grad_() for t in (x, mask, weight)]
     wide = [t.detach().double().requires_grad_() for t in rounded]
@@ -141,8 +114,8 @@ def test_small_floats_are_for_storage_alone(backend, dtype):
     far = near.detach().double().requires_grad_()
 
     def run(x, mask, weight, p):
-        y = deform_conv(x, coords, table, items, p, mask, weight, None, 2)
-        z = sample_sum(x, coords, table, items, p, mask)
+        y = deform_conv(x, coords, blocks, items, p, mask, weight, None, 2)
+        z = sample_sum(x, coords, blocks, items, p, mask)
         return (
             y,
             z,
@@ -158,27 +131,27 @@ def test_small_floats_are_for_storage_alone(backend, dtype):
 
 
 def test_autocast_keeps_the_positions(backend):
-    x, coords, table, items, p, mask = problem()
+    x, coords, blocks, items, p, mask = problem()
     x, p, mask = x.float().requires_grad_(), p.float().requires_grad_(), mask.float()
     weight = torch.randn(4, 2, 6, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = deform_conv(x, coords, table, items, p, mask, weight, None, 2)
-        z = sample_sum(x, coords, table, items, p, mask)
+        y = deform_conv(x, coords, blocks, items, p, mask, weight, None, 2)
+        z = sample_sum(x, coords, blocks, items, p, mask)
     assert y.dtype == z.dtype == torch.bfloat16
     (y.float().sum() + z.float().sum()).backward()
     assert {t.grad.dtype for t in (x, p, weight)} == {torch.float32}
     low = x.detach().bfloat16(), mask.bfloat16()
-    assert torch.equal(z, sample_sum(low[0], coords, table, items, p.detach(), low[1]))
+    assert torch.equal(z, sample_sum(low[0], coords, blocks, items, p.detach(), low[1]))
 
 
 def test_threads_give_the_same_bits(backend):
-    x, coords, table, items, p, mask = problem(count=200)
+    x, coords, blocks, items, p, mask = problem(count=200)
     x, p, mask, found = x.float(), p.float(), mask.float(), []
     for count in (1, 2, 5):
         torch.set_num_threads(count)
         given = [t.clone().requires_grad_() for t in (x, p, mask, torch.ones(4, 2, 6))]
-        y = deform_conv(given[0], coords, table, items, *given[1:], None, 2)
-        z = sample_sum(given[0], coords, table, items, *given[1:3])
+        y = deform_conv(given[0], coords, blocks, items, *given[1:], None, 2)
+        z = sample_sum(given[0], coords, blocks, items, *given[1:3])
         found.append((y, z, *torch.autograd.grad(y.sum() + z.square().sum(), given)))
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
