@@ -23,19 +23,19 @@ void bind_features(nb::module_& m) {
   m.def(
       "conv",
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
-         std::int64_t width, std::int64_t groups, Address x, Address weight, std::int64_t stride_t,
-         std::int64_t stride_c, std::int64_t stride_d, Address bias, Address in, Address out,
+         std::int64_t width, std::int64_t groups, Address x, Address weight, bool wide_weight,
+         std::int64_t stride_t, std::int64_t stride_c, std::int64_t stride_d, Address bias, Address in, Address out,
          Address segments, std::int64_t taps, std::int64_t count, Address residual, bool relu,
          Address y, int threads) {
         const std::int64_t strides[3] = {stride_t, stride_c, stride_d};
         conv(dtype, {num_in, num_out, channels, width, groups}, pointer<void>(x),
-             pointer<void>(weight), strides, pointer<void>(bias),
+             pointer<void>(weight), wide_weight, strides, pointer<void>(bias),
              pairs_of(in, out, segments, taps, count), pointer<void>(residual), relu,
              pointer<void>(y), threads);
       },
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"),
-      nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("weight"), nb::arg("stride_t"),
-      nb::arg("stride_c"), nb::arg("stride_d"), nb::arg("bias"), nb::arg("in"), nb::arg("out"),
+      nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("weight"),
+      nb::arg("wide_weight"), nb::arg("stride_t"), nb::arg("stride_c"), nb::arg("stride_d"), nb::arg("bias"), nb::arg("in"), nb::arg("out"),
       nb::arg("segments"), nb::arg("taps"), nb::arg("count"), nb::arg("residual"), nb::arg("relu"),
       nb::arg("y"), nb::arg("threads"), release,
       "Write y; bias and residual 0 for none; ValueError where the pairs do not fit.");
@@ -43,16 +43,17 @@ void bind_features(nb::module_& m) {
       "conv_grad_weight",
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
          std::int64_t width, std::int64_t groups, Address x, Address g, Address in, Address out,
-         Address segments, std::int64_t taps, std::int64_t count, Address grad_weight,
+         Address segments, std::int64_t taps, std::int64_t count, Address grad_weight, bool wide,
          int threads) {
         conv_grad_weight(dtype, {num_in, num_out, channels, width, groups}, pointer<void>(x),
                          pointer<void>(g), pairs_of(in, out, segments, taps, count),
-                         pointer<void>(grad_weight), threads);
+                         pointer<void>(grad_weight), wide, threads);
       },
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"),
       nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("g"), nb::arg("in"),
       nb::arg("out"), nb::arg("segments"), nb::arg("taps"), nb::arg("count"),
-      nb::arg("grad_weight"), nb::arg("threads"), release, "Write the gradient of the weight.");
+      nb::arg("grad_weight"), nb::arg("wide"), nb::arg("threads"), release,
+      "Write the gradient of the weight; with wide in the type of sums.");
   m.def(
       "aggregate",
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels, Address x,

@@ -31,6 +31,7 @@ struct Conv {
   const ConvShape& shape;
   const S* x;
   const S* weight;
+  const T* wide_weight;  // instead of weight, or null
   const std::int64_t* strides;
   const S* bias;
   const Pairs& pairs;
@@ -85,8 +86,13 @@ struct Conv {
   void depthwise(bool ordered) const {
     Buffer<T> wide(pairs.taps * shape.channels);
     for (std::int64_t t = 0; t < pairs.taps; ++t)
-      for (std::int64_t c = 0; c < shape.channels; ++c)
-        loops.widen(weight + t * strides[0] + c * strides[2], &wide[t * shape.channels + c], 1);
+      for (std::int64_t c = 0; c < shape.channels; ++c) {
+        const std::int64_t at = t * strides[0] + c * strides[2];
+        S rounded;
+        if (wide_weight != nullptr) loops.narrow(wide_weight + at, &rounded, 1);
+        loops.widen(wide_weight != nullptr ? &rounded : weight + at,
+                    &wide[t * shape.channels + c], 1);
+      }
     const std::int64_t most = rows_of_tile(shape.num_out, shape.width * sizeof(T), 1, threads);
     const Tiles tiles(pairs, ordered, shape.num_out, most, threads);
     Buffer<T> starts(shape.width);
@@ -137,6 +143,28 @@ struct Conv {
     return i == 0 ? centre : i - 1;
   }
 
+  // Pack the weights of a tap from its first one in a block of columns. Those in the type of sums
+  // are rounded first, along the direction in which they lie.
+  void pack(std::int64_t at, std::int64_t channels, std::int64_t width, T* to) const {
+    if (wide_weight == nullptr) {
+      loops.pack(weight + at, strides[1], strides[2], channels, width, to);
+      return;
+    }
+    const bool by_column = strides[1] == 1 && strides[2] != 1;
+    const std::int64_t lines = by_column ? width : channels, length = by_column ? channels : width;
+    const std::int64_t step = strides[by_column ? 2 : 1], apart = strides[by_column ? 1 : 2];
+    Buffer<S> rounded(lines * length);
+    for (std::int64_t line = 0; line < lines; ++line) {
+      const T* from = wide_weight + at + line * step;
+      S* into = rounded.data() + line * length;
+      if (apart == 1)
+        loops.narrow(from, into, length);
+      else
+        for (std::int64_t i = 0; i < length; ++i) loops.narrow(from + i * apart, into + i, 1);
+    }
+    loops.pack(rounded.data(), by_column ? 1 : length, by_column ? length : 1, channels, width, to);
+  }
+
   void general(bool ordered) const {
     const std::int64_t per_group = shape.channels / shape.groups;
     const std::int64_t group_width = shape.width / shape.groups;
@@ -153,8 +181,8 @@ struct Conv {
     parallel_tasks(pairs.taps * kinds, threads, [&](std::int64_t task) {
       const Columns& block = blocks[task % kinds];
       const std::int64_t t = task / kinds;
-      loops.pack(weight + t * strides[0] + block.first * strides[2], strides[1], strides[2],
-                 per_group, block.width, packed.data() + t * tap_size + block.packed);
+      pack(t * strides[0] + block.first * strides[2], per_group, block.width,
+           packed.data() + t * tap_size + block.packed);
     });
     const std::int64_t widest = loops.padded(blocks[0].width);
     const std::int64_t rows =
@@ -204,7 +232,7 @@ struct Conv {
 
 }  // namespace
 
-void conv(int dtype, const ConvShape& shape, const void* x, const void* weight,
+void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, bool wide_weight,
           const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
           const void* residual, bool relu, void* y, int threads) {
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
@@ -213,7 +241,8 @@ void conv(int dtype, const ConvShape& shape, const void* x, const void* weight,
     Conv<S, T>{loops,
                shape,
                static_cast<const S*>(x),
-               static_cast<const S*>(weight),
+               wide_weight ? nullptr : static_cast<const S*>(weight),
+               wide_weight ? static_cast<const T*>(weight) : nullptr,
                weight_strides,
                static_cast<const S*>(bias),
                pairs,

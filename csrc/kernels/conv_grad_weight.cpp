@@ -34,8 +34,16 @@ struct GradWeight {
   const S* x;
   const S* g;
   const Pairs& pairs;
-  S* to;  // [taps, C / G, D]
+  S* to;       // [taps, C / G, D]
+  T* wide_to;  // instead of to, or null
   int threads;
+
+  void store(const T* sums, std::int64_t at, std::int64_t n) const {
+    if (wide_to != nullptr)
+      std::copy_n(sums, n, wide_to + at);
+    else
+      loops.narrow(sums, to + at, n);
+  }
 
   // Taps in runs of about equal numbers of pairs.
   std::vector<std::int64_t> tap_runs(std::int64_t runs) const {
@@ -66,7 +74,7 @@ struct GradWeight {
                               sums.data() + (t - from) * limit);
         }
       for (std::int64_t t = from; t < ends[run]; ++t)
-        loops.narrow(sums.data() + (t - from) * limit, to + t * shape.width + first, channels);
+        store(sums.data() + (t - from) * limit, t * shape.width + first, channels);
     });
   }
 
@@ -127,15 +135,17 @@ struct GradWeight {
         }
       for (std::int64_t t = item.tap; t < item.last_tap; ++t)
         for (std::int64_t c = 0; c < item.channels; ++c)
-          loops.narrow(sums.data() + (t - item.tap) * size + c * wide,
-                       to + (t * per_group + item.first_c + c) * shape.width + item.first_d,
-                       item.width);
+          store(sums.data() + (t - item.tap) * size + c * wide,
+                (t * per_group + item.first_c + c) * shape.width + item.first_d, item.width);
     });
   }
 
   void run() const {
     const bool ordered = check_pairs(pairs, shape.num_in, shape.num_out, threads);
     if (shape.width == 0 || shape.channels == 0) return;
+    prefer_large_pages(wide_to != nullptr ? static_cast<void*>(wide_to) : to,
+                       pairs.taps * shape.channels / shape.groups * shape.width *
+                           std::int64_t(wide_to != nullptr ? sizeof(T) : sizeof(S)));
     if (shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups)
       depthwise(ordered);
     else
@@ -146,7 +156,7 @@ struct GradWeight {
 }  // namespace
 
 void conv_grad_weight(int dtype, const ConvShape& shape, const void* x, const void* g,
-                      const Pairs& pairs, void* grad_weight, int threads) {
+                      const Pairs& pairs, void* grad_weight, bool wide, int threads) {
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
@@ -155,7 +165,8 @@ void conv_grad_weight(int dtype, const ConvShape& shape, const void* x, const vo
                      static_cast<const S*>(x),
                      static_cast<const S*>(g),
                      pairs,
-                     static_cast<S*>(grad_weight),
+                     wide ? nullptr : static_cast<S*>(grad_weight),
+                     wide ? static_cast<T*>(grad_weight) : nullptr,
                      threads}
         .run();
   });

@@ -81,10 +81,13 @@ def check_conv(
     bias: Tensor | None,  # [D]
     segments: Tensor,  # [K + 1]
     groups: int,
+    *,
+    cast: bool = False,
 ) -> None:
-    """Refuse channels, groups, taps and dtypes that do not fit each other."""
+    """Refuse channels, groups, taps and dtypes that do not fit; a weight may be `cast` later."""
     check_features("features", features)
-    check_same_dtype("weight", weight, features)
+    if not cast or weight.device != features.device:
+        check_same_dtype("weight", weight, features)
     if weight.dim() != 3:
         raise ValueError(complain("weight", "shape [K, C / G, D]", describe(weight)))
     channels, (taps, per_group, width) = features.shape[1], weight.shape

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from sparseconv._errors import complain
 from sparseconv.backends.reference import conv as reference
+from sparseconv.backends.reference.conv import accumulator
 from sparseconv.ops._checks import check_conv, check_features, check_pairs, check_same_dtype
 from sparseconv.ops._registry import compiled, define
 
@@ -21,6 +22,9 @@ def transpose_weight(
     return by_group.permute(0, 3, 2, 1).reshape(taps, width // groups, groups * per_group)
 
 
+# The weight may have the dtype of sums, as under autocast: it is then rounded while it is packed,
+# and its gradient is not rounded at all. Neither takes a tensor of its own.
+#
 # Of a symmetric rulebook, pairs (i, o) of tap t are pairs (o, i) of the tap mirrored at the centre.
 # Its adjoint then reads the same pairs with the taps of the weight `mirrored`, and output rows
 # stay in order, which those of a rulebook read backwards do not.
@@ -56,7 +60,10 @@ def _conv_backward(ctx, grad):
             grad, weight, in_rows, out_rows, segments, features.shape[0], *ctx.kind
         )
     if need_weight:
-        grad_weight = _conv_grad_weight(features, grad, in_rows, out_rows, segments, *ctx.kind)
+        unrounded = weight.dtype != features.dtype
+        grad_weight = _conv_grad_weight(
+            features, grad, in_rows, out_rows, segments, *ctx.kind, unrounded
+        )
     if ctx.has_bias and need_bias:
         grad_bias = grad.sum(0)
     return grad_features, grad_weight, grad_bias, *[None] * 7
@@ -71,13 +78,16 @@ def _adjoint(grad, weight, in_rows, out_rows, segments, num_in, groups, symmetri
 
 
 def _fake_conv_grad_weight(
-    features, grad, in_rows, out_rows, segments, groups, symmetric, mirrored
+    features, grad, in_rows, out_rows, segments, groups, symmetric, mirrored, unrounded
 ):
-    return features.new_empty(segments.shape[0] - 1, features.shape[1] // groups, grad.shape[1])
+    dtype = accumulator(features.dtype) if unrounded else features.dtype
+    return features.new_empty(
+        segments.shape[0] - 1, features.shape[1] // groups, grad.shape[1], dtype=dtype
+    )
 
 
 def _setup_conv_grad_weight(ctx, inputs, output):
-    *tensors, groups, symmetric, mirrored = inputs
+    *tensors, groups, symmetric, mirrored, _ = inputs
     ctx.kind = groups, symmetric, mirrored
     ctx.save_for_backward(*tensors)
 
@@ -94,7 +104,7 @@ def _conv_grad_weight_backward(ctx, grad_weight):
         to_grad = _conv(
             features, grad_weight, None, in_rows, out_rows, segments, grad.shape[0], *ctx.kind
         )
-    return to_features, to_grad, *[None] * 6
+    return to_features, to_grad, *[None] * 7
 
 
 def _fake_conv_fused(
@@ -114,7 +124,7 @@ _conv = define(
 )
 _conv_grad_weight = define(
     "conv_grad_weight(Tensor features, Tensor grad, Tensor in_rows, Tensor out_rows, "
-    "Tensor segments, int groups, bool symmetric, bool mirrored) -> Tensor",
+    "Tensor segments, int groups, bool symmetric, bool mirrored, bool unrounded) -> Tensor",
     reference=reference.conv_grad_weight,
     compiled=compiled("conv", "conv_grad_weight"),
     fake=_fake_conv_grad_weight,
@@ -177,13 +187,15 @@ def conv(
         Graham, Engelcke, van der Maaten, "3D Semantic Segmentation with Submanifold Sparse
         Convolutional Networks", arXiv:1711.10275, section 3.
     """
-    device = features.device.type
+    device, cast = features.device.type, False
     if torch.is_autocast_enabled(device) and features.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
-        features, weight = features.to(dtype), weight.to(dtype)
+        features = features.to(dtype)
+        cast = weight.dtype == accumulator(dtype)
+        weight = weight if cast else weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
         residual = None if residual is None else residual.to(dtype)
-    check_conv(features, weight, bias, segments, groups)
+    check_conv(features, weight, bias, segments, groups, cast=cast)
     check_pairs(in_rows, out_rows)
     rows = in_rows, out_rows, segments, num_out, groups
     if residual is None and not relu:
@@ -241,4 +253,5 @@ def conv_grad_weight(
                 f"{groups}",
             )
         )
-    return _conv_grad_weight(features, grad, in_rows, out_rows, segments, groups, symmetric, False)
+    kind = groups, symmetric, False, False
+    return _conv_grad_weight(features, grad, in_rows, out_rows, segments, *kind)

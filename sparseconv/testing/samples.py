@@ -101,12 +101,12 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
         kind = 1, onto_itself, False
         plain = (normal(n, 4), normal(taps, 4, 3), normal(3), *book, m, *kind)
         yield Sample("conv", label, plain)
-        yield Sample("conv_grad_weight", label, (normal(n, 4), normal(m, 3), *book, *kind))
+        yield Sample("conv_grad_weight", label, (normal(n, 4), normal(m, 3), *book, *kind, False))
         # mirrored taps occur in gradients
         kind = 2, onto_itself, onto_itself
         grouped = (normal(n, 4), normal(taps, 2, 6), None, *book, m, *kind)
         yield Sample("conv", f"{label}-groups", grouped)
-        outer = (normal(n, 4), normal(m, 6), *book, *kind)
+        outer = (normal(n, 4), normal(m, 6), *book, *kind, True)
         yield Sample("conv_grad_weight", f"{label}-groups", outer)
         yield Sample("aggregate", label, (normal(n, 3), *book[:2], None, m))
         yield Sample("aggregate", f"{label}-weights", (normal(n, 3), *book[:2], normal(pairs), m))

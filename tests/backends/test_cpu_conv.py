@@ -167,3 +167,30 @@ def test_wrong_shapes_and_dtypes_are_refused():
         cpu.conv(x, w, None, rows.long(), rows, segments, 4, 1)
     with pytest.raises(TypeError, match="features"):
         cpu.conv(x.to(torch.int32), w, None, rows, rows, segments, 4, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("channels", "width", "groups"), [(5, 17, 1), (64, 64, 1), (40, 200, 1), (24, 48, 4), (9, 9, 9)]
+)
+def test_a_wide_weight_is_rounded_and_its_gradient_is_not(isa, dtype, channels, width, groups):
+    *book, segments = random_pairs(60, 50, 500, 4, ordered=True)
+    x, g = torch.randn(60, channels).to(dtype), torch.randn(50, width).to(dtype)
+    w = torch.randn(4, channels // groups, width)
+    args = (None, *book, segments, 50, groups)
+    expected = cpu.conv(x, w.to(dtype), *args)
+    # as the input gradient reads it, and with no step of 1
+    for view in (w, w.mT.contiguous().mT, w.repeat_interleave(2, 2)[:, :, ::2]):
+        assert torch.equal(cpu.conv(x, view, *args), expected)
+    assert torch.equal(cpu.conv(x, w.flip(0), *args, False, True), expected)
+    kind = (*book, segments, groups, False, False)
+    rounded, unrounded = (cpu.conv_grad_weight(x, g, *kind, wide) for wide in (False, True))
+    assert unrounded.dtype == torch.float32 and torch.equal(unrounded.to(dtype), rounded)
+    agree.dtype = torch.float32
+    agree(unrounded, reference.conv_grad_weight(x, g, *kind, True))
+
+
+def test_a_weight_of_another_dtype_is_refused():
+    x, rows = torch.randn(3, 4), torch.arange(3, dtype=torch.int32)
+    with pytest.raises(TypeError, match="weight: expected"):
+        cpu.conv(x, torch.randn(1, 4, 4).bfloat16(), None, rows, rows, torch.tensor([0, 3]), 3, 1)

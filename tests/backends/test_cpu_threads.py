@@ -49,6 +49,8 @@ def test_convolution(book, dtype, channels, width, groups):
             conv(x, w, b, i, o, s, n, groups),
             conv(g, swapped, None, o, i, s, n, groups),
             conv_grad_weight(x, g, i, o, s, groups),
+            conv(x, w.float(), b, i, o, s, n, groups) if dtype == torch.bfloat16 else b,
+            conv_grad_weight(x, g, i, o, s, groups, False, False, True),
         )
     )
 

@@ -80,6 +80,7 @@ def main(path, isa):
             groups=groups,
             x=address(x),
             weight=address(weight),
+            wide_weight=False,
             stride_t=width * width // groups,
             stride_c=width,
             stride_d=1,
@@ -102,6 +103,7 @@ def main(path, isa):
             x=address(x),
             g=address(y),
             grad_weight=address(dense),
+            wide=False,
             threads=1,
             **pairs,
         )

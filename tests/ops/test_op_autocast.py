@@ -45,3 +45,47 @@ def test_disabled_autocast_inside_is_obeyed(backend):
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.autocast("cpu", enabled=False):
         y = conv(torch.randn(n, 4), torch.randn(27, 4, 4), None, in_rows, out_rows, segments, m)
     assert y.dtype == torch.float32
+
+
+def test_the_gradient_of_a_float32_weight_is_not_rounded(backend):
+    in_rows, out_rows, segments, n, m = pairs_of("random_sparse", 3, 1, 1)
+    x, grad = torch.randn(n, 8).bfloat16(), torch.randn(m, 8).bfloat16()
+    w = torch.randn(27, 8, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv(x, w, None, in_rows, out_rows, segments, m)
+    y.backward(grad)
+    parts = zip(segments[:-1].tolist(), segments[1:].tolist(), strict=True)
+    sums = [x.double()[in_rows[a:b]].T @ grad.double()[out_rows[a:b]] for a, b in parts]
+    torch.testing.assert_close(w.grad.double(), torch.stack(sums), rtol=1e-5, atol=1e-5)
+
+
+def test_a_float32_weight_has_second_derivatives(backend):
+    in_rows, out_rows, segments, n, m = pairs_of("line", 3, 1, 1)
+    x = torch.randn(n, 4).bfloat16().requires_grad_()
+    w = torch.randn(27, 4, 4, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv(x, w, None, in_rows, out_rows, segments, m)
+    to_x, to_w = torch.autograd.grad(y.float().square().sum(), (x, w), create_graph=True)
+    (to_x.float().sum() + to_w.sum()).backward()
+    assert x.grad.dtype == torch.bfloat16 and w.grad.dtype == torch.float32
+    double = [t.detach().double().requires_grad_() for t in (x, w.bfloat16())]
+    y = conv(*double, None, in_rows, out_rows, segments, m)
+    to_x, to_w = torch.autograd.grad(y.square().sum(), double, create_graph=True)
+    expected = torch.autograd.grad(to_x.sum() + to_w.sum(), double)
+    for found, wanted in zip((x.grad, w.grad), expected, strict=True):
+        scale = wanted.abs().max()
+        torch.testing.assert_close(found.double() / scale, wanted / scale, rtol=0, atol=0.03)
+
+
+def test_a_float32_weight_is_refused_without_autocast(backend):
+    in_rows, out_rows, segments, n, m = pairs_of("one_voxel", 3, 1, 1)
+    with pytest.raises(TypeError, match="weight: expected bfloat16"):
+        conv(
+            torch.randn(n, 4).bfloat16(),
+            torch.randn(27, 4, 4),
+            None,
+            in_rows,
+            out_rows,
+            segments,
+            m,
+        )

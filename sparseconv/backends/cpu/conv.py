@@ -6,6 +6,7 @@ from torch import Tensor
 from sparseconv import _native
 from sparseconv._errors import complain
 from sparseconv.backends.cpu._arguments import DTYPES, dense, pairs, rows, taps_of
+from sparseconv.backends.reference.conv import accumulator
 
 
 def conv(
@@ -82,7 +83,8 @@ def _run(
     in_rows, out_rows = pairs(in_rows, out_rows)
     segments, taps = taps_of(segments)
     dtype, (num_in, channels), width = features.dtype, features.shape, weight.shape[-1]
-    if weight.dtype != dtype or weight.device.type != "cpu":
+    wide_weight = weight.dtype != dtype
+    if (wide_weight and weight.dtype != accumulator(dtype)) or weight.device.type != "cpu":
         raise TypeError(complain("weight", f"{dtype} on cpu", f"{weight.dtype} {weight.device}"))
     if groups < 1 or channels % groups or width % groups:
         raise ValueError(complain("groups", f"a divisor of {channels} and {width}", str(groups)))
@@ -111,6 +113,7 @@ def _run(
         groups,
         features.data_ptr(),
         first,
+        wide_weight,
         step,
         *steps,
         0 if bias is None else bias.data_ptr(),
@@ -136,6 +139,7 @@ def conv_grad_weight(
     groups: int,
     symmetric: bool = False,
     mirrored: bool = False,
+    unrounded: bool = False,
 ) -> Tensor:  # [K, C / G, D]
     """Return `dW[t] = sum over pairs (i, o) of tap t of x[i]^T g[o]`, group by group."""
     features = rows("features", features)
@@ -145,7 +149,11 @@ def conv_grad_weight(
     (num_in, channels), (num_out, width) = features.shape, grad.shape
     if groups < 1 or channels % groups or width % groups:
         raise ValueError(complain("groups", f"a divisor of {channels} and {width}", str(groups)))
-    grad_weight = features.new_empty(taps, channels // groups, width)
+    wide = accumulator(features.dtype)
+    unrounded = unrounded and wide != features.dtype
+    grad_weight = features.new_empty(
+        taps, channels // groups, width, dtype=wide if unrounded else features.dtype
+    )
     _native.conv_grad_weight(
         DTYPES[features.dtype],
         num_in,
@@ -161,6 +169,7 @@ def conv_grad_weight(
         taps,
         in_rows.shape[0],
         grad_weight.data_ptr(),
+        unrounded,
         torch.get_num_threads(),
     )
     return grad_weight.flip(0) if mirrored else grad_weight

@@ -52,7 +52,7 @@ def conv_fused(
 ) -> Tensor:  # [M, D]
     """Return `conv` plus the residual, and with `relu` the larger of that and 0."""
     wide = accumulator(features.dtype)
-    x, w = features.to(wide), weight.to(wide)
+    x, w = features.to(wide), weight.to(features.dtype).to(wide)
     taps, per_group, width = w.shape
     y = torch.zeros(num_out, width, dtype=wide, device=features.device)
     inputs = rows_within("in_rows", in_rows, x.shape[0])
@@ -80,6 +80,7 @@ def conv_grad_weight(
     groups: int,
     symmetric: bool = False,
     mirrored: bool = False,
+    unrounded: bool = False,
 ) -> Tensor:  # [K, C / G, D]
     """Return `dW[t] = sum over pairs (i, o) of tap t of x[i]^T g[o]`, group by group."""
     wide = accumulator(features.dtype)
@@ -95,4 +96,4 @@ def conv_grad_weight(
         left = x[inputs[pairs]].reshape(-1, groups, per_group)
         right = g[outputs[pairs]].reshape(-1, groups, width // groups)
         out[t] = torch.einsum("pgc,pgd->cgd", left, right).reshape(per_group, width)
-    return (out.flip(0) if mirrored else out).to(features.dtype)
+    return (out.flip(0) if mirrored else out).to(wide if unrounded else features.dtype)
