@@ -14,6 +14,7 @@ from sparseconv.nn.conv.masked import MaskedConv3d
 from sparseconv.nn.conv.mix import MixConv3d
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
 from sparseconv.nn.conv.regular import SparseConv3d
+from sparseconv.nn.conv.selective_kernel import SKConv3d
 from sparseconv.nn.conv.shuffled_group import ShuffledGroupConv3d
 from sparseconv.nn.conv.submanifold import SubMConv3d
 from sparseconv.nn.conv.transposed import SparseConvTranspose3d
@@ -74,6 +75,7 @@ __all__ = [
     "PointwiseConv3d",
     "Pruning",
     "ReLU",
+    "SKConv3d",
     "Sequential",
     "ShuffledGroupConv3d",
     "SiLU",

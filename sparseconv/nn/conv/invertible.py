@@ -155,9 +155,7 @@ class InvConv1x1(ChecksInput, nn.Module):
         if isinstance(x, Tensor):
             cells = x.shape[2] * x.shape[3] * x.shape[4]
             return torch.full((x.shape[0],), cells, device=x.device)
-        item = x.coords[:, 0]
-        counts = torch.zeros(x.batch_size, dtype=torch.int64, device=x.device)
-        return counts.index_add(0, item, torch.ones_like(item, dtype=torch.int64))
+        return x.topology.items(x.level).counts
 
     def extra_repr(self) -> str:
         """Return channels and parametrization."""
@@ -181,7 +179,7 @@ FAMILIES = (
         on_sparse="No neighbour is read. N_b counts the active sites of scan b, where a dense "
         "layer counts all cells; an empty scan has 0.",
         use_when="Between the coupling layers of a normalising flow.",
-        primitives=("conv (pointwise)",),
+        primitives=("conv",),
         make=_make,
     ),
 )

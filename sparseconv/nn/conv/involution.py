@@ -15,11 +15,9 @@ from sparseconv.functional.taps import neighbour_sum
 from sparseconv.geometry import Geometry, Triple
 from sparseconv.nn.conv._drop_in import with_channels
 from sparseconv.nn.conv._input import ChecksInput
+from sparseconv.nn.conv._norms import norm_named, normed_relu
 from sparseconv.nn.family import Family
-from sparseconv.nn.norm import BatchNorm
 from sparseconv.tensor.sparse_tensor import SparseTensor
-
-NORMS = ("batch", "layer", None)
 
 
 class Involution3d(ChecksInput, nn.Module):
@@ -68,8 +66,6 @@ class Involution3d(ChecksInput, nn.Module):
         if group_channels < 1 or channels % group_channels:
             expected, cure = f"a divisor of {channels} channels", "such as gcd(channels, 16)"
             raise ValueError(complain("group_channels", expected, f"{group_channels}", cure))
-        if norm not in NORMS:
-            raise ValueError(complain("norm", "'batch', 'layer' or None", repr(norm)))
         shape = Geometry.make(kernel_size, 1, "same", dilation)
         if not all(k % 2 for k in shape.size):
             expected = "odd sizes, so that a site is the centre of its kernel"
@@ -81,10 +77,7 @@ class Involution3d(ChecksInput, nn.Module):
         hidden = max(channels // reduction, 1)
         factory = {"device": device, "dtype": dtype}
         self.reduce = nn.Linear(channels, hidden, bias=False, **factory)
-        if norm == "batch":
-            self.norm = BatchNorm(hidden, **factory)
-        else:
-            self.norm = nn.LayerNorm(hidden, **factory) if norm else nn.Identity()
+        self.norm = norm_named(norm, hidden, **factory)
         # rows group by group, taps inside
         self.span = nn.Linear(hidden, self.groups * shape.taps, **factory)
 
@@ -93,11 +86,7 @@ class Involution3d(ChecksInput, nn.Module):
         features: Tensor,  # [M, C]
     ) -> Tensor:  # [M, K, G]
         """Return the kernel of each site, made from its features."""
-        hidden = traceable_linear(features, self.reduce.weight, None)
-        if isinstance(self.norm, BatchNorm):
-            hidden = self.norm(hidden, relu=True)
-        else:
-            hidden = self.norm(hidden).relu()
+        hidden = normed_relu(self.norm, traceable_linear(features, self.reduce.weight, None))
         taps = self.geometry.taps
         # the small matrix is turned, not the many kernels
         weight = self.span.weight.reshape(self.groups, taps, -1).transpose(0, 1)
@@ -145,7 +134,7 @@ FAMILIES = (
         "sites a block has.",
         use_when="Where what to look at should depend on what a site is, at a tenth of the weights "
         "of a convolution; follow it with a pointwise layer, as it mixes no channels.",
-        primitives=("conv (pointwise)", "tap_sum"),
+        primitives=("conv", "norm_apply", "tap_sum"),
         make=_make,
     ),
 )

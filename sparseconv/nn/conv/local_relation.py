@@ -86,8 +86,11 @@ class LocalRelation3d(ChecksInput, nn.Module):
         # rows of the query, then rows of the key
         self.query_key = nn.Linear(channels, 2 * self.groups, bias, **factory)
         hidden = 16 if geo_hidden is None else geo_hidden
+        # a bias of the second would be the same for all taps, which a softmax does not see
         self.geometric = nn.Sequential(
-            nn.Linear(3, hidden, **factory), nn.ReLU(), nn.Linear(hidden, self.groups, **factory)
+            nn.Linear(3, hidden, **factory),
+            nn.ReLU(),
+            nn.Linear(hidden, self.groups, bias=False, **factory),
         )
         self.out = nn.Linear(channels, out_channels or channels, bias, **factory)
         offsets = torch.tensor(shape.offsets, dtype=torch.float64).reshape(-1, 3)
@@ -194,7 +197,7 @@ FAMILIES = (
         "those present; a dense layer on the zero-filled grid would count zeros.",
         use_when="As attention of short reach: weights depend on both ends, and no number of "
         "neighbours is assumed.",
-        primitives=("conv (pointwise)", "tap_dot", "tap_sum"),
+        primitives=("conv", "tap_dot", "tap_sum"),
         make=_make,
     ),
 )

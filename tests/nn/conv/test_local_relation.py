@@ -37,7 +37,7 @@ def formula(layer, x, out, stride, taps, reach):
     k = neighbours.gathered(x.features @ wk.t() + bk, rows)
     first, _, second = layer.geometric
     f = dense.linear(dense.linear(torch.tensor(taps) / torch.tensor(reach).double(), first.weight,
-                                  first.bias).relu(), second.weight, second.bias)  # fmt: skip
+                                  first.bias).relu(), second.weight)  # fmt: skip
     logits = layer.scale * PHI[layer.similarity](q[:, None], k) + f
     logits = logits.masked_fill((rows < 0)[..., None], -torch.inf)
     shares = torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True)
@@ -108,7 +108,7 @@ def test_a_site_that_looks_at_itself_alone_is_mapped_alone(backend):
     with torch.no_grad():
         # relu(1 - |position|) times a lot: 0 but at the centre
         first, _, second = layer.geometric
-        first.weight.zero_(), first.bias.zero_(), second.bias.zero_(), second.weight.fill_(-1e4)
+        first.weight.zero_(), first.bias.zero_(), second.weight.fill_(-1e4)
         first.weight[:3], first.weight[3:6] = torch.eye(3), -torch.eye(3)
     expected = dense.linear(x.features, layer.out.weight, layer.out.bias)
     torch.testing.assert_close(layer(x).features, expected)
