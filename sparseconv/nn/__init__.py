@@ -3,7 +3,9 @@
 from sparseconv.nn.conv.coord import CoordConv3d
 from sparseconv.nn.conv.deformable import DeformConv3d
 from sparseconv.nn.conv.depthwise import DepthwiseConv3d
+from sparseconv.nn.conv.depthwise_dilated_separable import DepthwiseDilatedSeparableConv3d
 from sparseconv.nn.conv.depthwise_separable import DepthwiseSeparableConv3d
+from sparseconv.nn.conv.flattened import FlattenedConv3d
 from sparseconv.nn.conv.generative import SparseGenerativeConv3d
 from sparseconv.nn.conv.group_pointwise import GroupPointwiseConv3d
 from sparseconv.nn.conv.inverse import SparseInverseConv3d
@@ -16,6 +18,7 @@ from sparseconv.nn.conv.pointwise import PointwiseConv3d
 from sparseconv.nn.conv.regular import SparseConv3d
 from sparseconv.nn.conv.selective_kernel import SKConv3d
 from sparseconv.nn.conv.shuffled_group import ShuffledGroupConv3d
+from sparseconv.nn.conv.spatially_separable import SpatiallySeparableConv3d
 from sparseconv.nn.conv.submanifold import SubMConv3d
 from sparseconv.nn.conv.transposed import SparseConvTranspose3d
 from sparseconv.nn.cost import Cost, cost
@@ -54,9 +57,11 @@ __all__ = [
     "Cost",
     "DeformConv3d",
     "DepthwiseConv3d",
+    "DepthwiseDilatedSeparableConv3d",
     "DepthwiseSeparableConv3d",
     "Dropout",
     "Family",
+    "FlattenedConv3d",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GlobalSumPool",
@@ -84,6 +89,7 @@ __all__ = [
     "SparseConvTranspose3d",
     "SparseGenerativeConv3d",
     "SparseInverseConv3d",
+    "SpatiallySeparableConv3d",
     "SubMConv3d",
     "SumPool3d",
     "Unpool",
