@@ -14,6 +14,7 @@ from sparseconv.nn.conv.involution import Involution3d
 from sparseconv.nn.conv.local_relation import LocalRelation3d
 from sparseconv.nn.conv.masked import MaskedConv3d
 from sparseconv.nn.conv.mix import MixConv3d
+from sparseconv.nn.conv.octave import OctaveConv3d
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
 from sparseconv.nn.conv.regular import SparseConv3d
 from sparseconv.nn.conv.selective_kernel import SKConv3d
@@ -76,6 +77,7 @@ __all__ = [
     "MaskedConv3d",
     "MaxPool3d",
     "MixConv3d",
+    "OctaveConv3d",
     "OnFeatures",
     "PointwiseConv3d",
     "Pruning",
