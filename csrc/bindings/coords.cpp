@@ -108,40 +108,41 @@ void bind_coords(nb::module_& m) {
       nb::arg("coords"), nb::arg("n"), nb::arg("order"), nb::arg("words"), nb::arg("threads"),
       "Return the pyramid of sites.");
   m.def(
-      "pyramid_holds",
-      [](Address pyramid, std::int64_t words, std::int64_t depth, std::int64_t rows) {
-        return pyramid_holds(pointer<const std::int64_t>(pyramid), words, depth, rows);
-      },
-      nb::arg("pyramid"), nb::arg("words"), nb::arg("depth"), nb::arg("rows"),
-      "Whether a level of so many rows, and the one above it, are there.");
-  m.def(
       "cube_rulebook",
-      [](Address pyramid, std::int64_t depth, int threads) {
+      [](Address pyramid, std::int64_t words, std::int64_t depth, std::int64_t rows,
+         int threads) -> nb::object {
+        const std::int64_t* block = pointer<const std::int64_t>(pyramid);
+        if (!pyramid_holds(block, words, depth, rows)) return nb::none();
         Book book;
         {
           const nb::gil_scoped_release unlocked;
-          book = cube_book(pointer<const std::int64_t>(pyramid), depth, threads);
+          book = cube_book(block, depth, threads);
         }
         return nb::make_tuple(to_numpy(std::move(book.in)), to_numpy(std::move(book.out)),
                               to_numpy(std::move(book.segments)));
       },
-      nb::arg("pyramid"), nb::arg("depth"), nb::arg("threads"),
-      "Return in_rows, out_rows and segments of the 27 taps.");
+      nb::arg("pyramid"), nb::arg("words"), nb::arg("depth"), nb::arg("rows"), nb::arg("threads"),
+      "Return in_rows, out_rows and segments of the 27 taps on a level of so many rows; None where "
+      "the pyramid does not hold it and the level above.");
   m.def(
       "halve",
-      [](Address pyramid, std::int64_t depth, Address coords, int threads) {
+      [](Address pyramid, std::int64_t words, std::int64_t depth, Address coords, std::int64_t rows,
+         int threads) -> nb::object {
+        const std::int64_t* block = pointer<const std::int64_t>(pyramid);
+        if (!pyramid_holds(block, words, depth, rows)) return nb::none();
         Halved made;
         {
           const nb::gil_scoped_release unlocked;
-          made = halve(pointer<const std::int64_t>(pyramid), depth, pointer<const Site>(coords),
-                       threads);
+          made = halve(block, depth, pointer<const Site>(coords), threads);
         }
         return nb::make_tuple(to_numpy(std::move(made.sites), 4), to_numpy(std::move(made.book.in)),
                               to_numpy(std::move(made.book.out)),
                               to_numpy(std::move(made.book.segments)));
       },
-      nb::arg("pyramid"), nb::arg("depth"), nb::arg("coords"), nb::arg("threads"),
-      "Return the sites of half the resolution, in_rows, out_rows and segments of the 8 taps.");
+      nb::arg("pyramid"), nb::arg("words"), nb::arg("depth"), nb::arg("coords"), nb::arg("rows"),
+      nb::arg("threads"),
+      "Return the sites of half the resolution, in_rows, out_rows and segments of the 8 taps; None "
+      "where the pyramid does not hold the level and the one above.");
 }
 
 }  // namespace sparseconv

@@ -1,13 +1,12 @@
 // Neighbours by halved lattices, and pair lists from tables of rows: see kernels/pyramid.hpp.
 // Included inside the namespace of one instruction set.
 
-// For a child in one of the eight octants of its parent: which of the parent's 27 neighbours (and
-// itself) hold the child's neighbours, and in which of the 8 x 8 octants of those each one is.
+// For a child in one of the eight octants of its parent and each tap: which of the parent's 27
+// neighbours (itself among them) holds the child's neighbour, and in which octant.
 struct Octant {
-  std::uint8_t parent[8];       // of the parent's cube
-  std::uint8_t source[27];      // 8 * number in `parent` + octant
-  std::int32_t lane[32];        // source modulo 32
-  std::uint32_t upper;          // bit t: source[t] >= 32
+  std::int32_t slot[32];  // of the parent's cube
+  std::int32_t bit[32];   // of the octant in a word of kids
+  std::int32_t shift[32];  // where that word tells how many kids lie before the octant
 };
 struct Octants {
   Octant of[8];
@@ -18,23 +17,17 @@ constexpr Octants make_octants() {
   for (int o = 0; o < 8; ++o) {
     Octant& octant = made.of[o];
     const int at[3] = {o >> 2 & 1, o >> 1 & 1, o & 1};
-    for (int j = 0; j < 8; ++j) {
-      const int away[3] = {j >> 2 & 1, j >> 1 & 1, j & 1};
-      int slot = 0;
-      for (int a = 0; a < 3; ++a) slot = 3 * slot + 1 + (away[a] ? 2 * at[a] - 1 : 0);
-      octant.parent[j] = std::uint8_t(slot);
-    }
     for (int t = 0; t < 27; ++t) {
       const int step[3] = {t / 9 - 1, t / 3 % 3 - 1, t % 3 - 1};
-      int parent = 0, inside = 0;
+      int slot = 0, inside = 0;
       for (int a = 0; a < 3; ++a) {
         const int to = at[a] + step[a];
-        parent = 2 * parent + (to < 0 || to > 1);
+        slot = 3 * slot + (to < 0 ? 0 : to > 1 ? 2 : 1);
         inside = 2 * inside + (to & 1);
       }
-      octant.source[t] = std::uint8_t(8 * parent + inside);
-      octant.lane[t] = (8 * parent + inside) % 32;
-      octant.upper |= std::uint32_t(parent >= 4) << t;
+      octant.slot[t] = slot;
+      octant.bit[t] = 1 << inside;
+      octant.shift[t] = 8 + 3 * inside;
     }
   }
   return made;
@@ -42,6 +35,19 @@ constexpr Octants make_octants() {
 
 static constexpr Octants octants = make_octants();
 constexpr std::uint32_t all_taps = (std::uint32_t(1) << 27) - 1;
+
+static inline std::int32_t first_of(std::uint64_t family) { return std::int32_t(family); }
+static inline std::uint32_t kids_of(std::uint64_t family) { return std::uint32_t(family >> 32); }
+
+static inline int lowest_bit(std::uint32_t mask) {
+#if defined(__GNUC__) || defined(__clang__)
+  return __builtin_ctz(mask);
+#else
+  int bit = 0;
+  while (!(mask >> bit & 1)) ++bit;
+  return bit;
+#endif
+}
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && \
     !defined(SPARSECONV_PLAIN_VECTORS)
@@ -52,65 +58,98 @@ constexpr std::uint32_t all_taps = (std::uint32_t(1) << 27) - 1;
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
-struct Cube {
-  __m512i low, high;  // taps 0 to 15, and 16 to 26
-  std::uint32_t mask;
-};
+constexpr int far = 24;       // children whose row is fetched before it is written
+constexpr int few = 64;       // parents whose neighbours' families are brought together
 
-constexpr int far = 24;  // children whose row is fetched before it is written
-
-static inline __m512i two_families(const std::int32_t* kids, std::int32_t a, std::int32_t b) {
-  const __m256i first = _mm256_loadu_si256((const __m256i*)(kids + 8 * std::int64_t(a)));
-  const __m256i second = _mm256_loadu_si256((const __m256i*)(kids + 8 * std::int64_t(b)));
-  return _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+// First children, and words of kids, of 16 families.
+static inline void split(const std::uint64_t* families, __m512i& first, __m512i& kids) {
+  const __m512i a = _mm512_loadu_si512(families), b = _mm512_loadu_si512(families + 8);
+  const __m512i even =
+      _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  first = _mm512_permutex2var_epi32(a, even, b);
+  kids = _mm512_permutex2var_epi32(a, _mm512_add_epi32(even, _mm512_set1_epi32(1)), b);
 }
 
-static inline Cube cube_of(const SiteTree& tree, std::int64_t child) {
-  const std::uint32_t where = tree.where[child];
-  const Octant& octant = octants.of[where & 7];
-  const std::int32_t* around = tree.table + 27 * std::int64_t(where >> 3);
-  const auto parent = [&](int j) { return around[octant.parent[j]]; };
-  const __m512i z0 = two_families(tree.kids, parent(0), parent(1));
-  const __m512i z1 = two_families(tree.kids, parent(2), parent(3));
-  const __m512i z2 = two_families(tree.kids, parent(4), parent(5));
-  const __m512i z3 = two_families(tree.kids, parent(6), parent(7));
-  const __m512i first = _mm512_loadu_si512(octant.lane);
-  const __m512i second = _mm512_loadu_si512(octant.lane + 16);
-  Cube cube;
-  cube.low = _mm512_mask_blend_epi32(__mmask16(octant.upper),
-                                     _mm512_permutex2var_epi32(z0, first, z1),
-                                     _mm512_permutex2var_epi32(z2, first, z3));
-  cube.high = _mm512_mask_blend_epi32(__mmask16(octant.upper >> 16),
-                                      _mm512_permutex2var_epi32(z0, second, z1),
-                                      _mm512_permutex2var_epi32(z2, second, z3));
-  const std::uint32_t absent = std::uint32_t(_mm512_movepi32_mask(cube.low)) |
-                               std::uint32_t(_mm512_movepi32_mask(cube.high)) << 16;
-  cube.mask = ~absent & all_taps;
-  return cube;
-}
-
-static void neighbour_rows(const SiteTree& tree, std::int64_t begin, std::int64_t end,
-                           std::int32_t* table) {
-  for (std::int64_t child = begin; child < end; ++child) {
-    const Cube cube = cube_of(tree, child);
-    _mm512_storeu_si512(table + 27 * child, cube.low);
-    _mm512_mask_storeu_epi32(table + 27 * child + 16, 0x7ff, cube.high);
+// The families of `count` nodes that follow one another in the list.
+static inline void bring_families(const SiteTree& tree, std::int64_t place, std::int64_t count,
+                                  std::uint64_t* families, std::int32_t* first,
+                                  std::uint32_t* kids) {
+  const std::int32_t* list = tree.list + place;
+#ifdef G8
+  for (std::int64_t i = 0; i < count; i += 8) {
+    const __mmask8 there = i + 8 <= count ? 0xff : __mmask8((1u << (count - i)) - 1);
+    const __m256i node = _mm256_maskz_loadu_epi32(there, list + i);
+    _mm512_storeu_si512(families + i, _mm512_mask_i32gather_epi64(_mm512_setzero_si512(), there, node, tree.families, 8));
+  }
+#else
+#pragma GCC unroll 4
+  for (std::int64_t i = 0; i < count; ++i) families[i] = tree.families[list[i]];
+#endif
+  for (std::int64_t i = 0; i < count; i += 16) {
+    __m512i low, high;
+    split(families + i, low, high);
+    _mm512_storeu_si512(first + i, low);
+    _mm512_storeu_si512(kids + i, high);
   }
 }
 
-static void neighbour_lists(const SiteTree& tree, std::int64_t begin, std::int64_t end,
-                            std::uint64_t* words, std::int32_t* list, std::int64_t place) {
-  for (std::int64_t child = begin; child < end; ++child) {
-    // rows may lie anywhere
-    if (child + far < end) PREFETCH(words + tree.kids[tree.where[child + far]]);
-    const Cube cube = cube_of(tree, child);
-    words[tree.kids[tree.where[child]]] = cube.mask | std::uint64_t(place) << 27;
-    const __mmask16 low = __mmask16(cube.mask), high = __mmask16(cube.mask >> 16);
-    _mm512_storeu_si512(list + place, _mm512_maskz_compress_epi32(low, cube.low));
-    place += __builtin_popcount(low);
-    _mm512_storeu_si512(list + place, _mm512_maskz_compress_epi32(high, cube.high));
-    place += __builtin_popcount(high);
+static std::int64_t neighbour_lists(const SiteTree& tree, std::int64_t begin, std::int64_t end,
+                                    const std::int32_t* rows, std::uint64_t* words,
+                                    std::int32_t* list, std::int64_t place, std::int64_t* counts) {
+  alignas(64) std::uint64_t families[27 * few + 32];
+  alignas(64) std::int32_t first[27 * few + 32];
+  alignas(64) std::uint32_t kids[27 * few + 32];
+  __m512i low_counts = _mm512_setzero_si512(), high_counts = low_counts;
+  const __m512i one = _mm512_set1_epi32(1), seven = _mm512_set1_epi32(7);
+  while (begin < end) {
+    // lists follow one another but where one task of many began
+    const std::int64_t from = std::int64_t(tree.words[begin] >> 27);
+    std::int64_t stop = begin, count = 0;
+    while (stop < end && stop < begin + few && std::int64_t(tree.words[stop] >> 27) == from + count)
+      count += __builtin_popcount(std::uint32_t(tree.words[stop++]) & all_taps);
+    bring_families(tree, from, count, families, first, kids);
+    const std::int64_t lists = place;
+    for (std::int64_t at = 0; begin < stop; ++begin) {
+      const std::uint32_t around = std::uint32_t(tree.words[begin]) & all_taps;
+      const __mmask16 a = __mmask16(around), b = __mmask16(around >> 16);
+      const std::int64_t middle = at + __builtin_popcount(a);
+      const __m512i low_first = _mm512_maskz_expand_epi32(a, _mm512_loadu_si512(first + at));
+      const __m512i high_first = _mm512_maskz_expand_epi32(b, _mm512_loadu_si512(first + middle));
+      const __m512i low_kids = _mm512_maskz_expand_epi32(a, _mm512_loadu_si512(kids + at));
+      const __m512i high_kids = _mm512_maskz_expand_epi32(b, _mm512_loadu_si512(kids + middle));
+      at = middle + __builtin_popcount(b);
+      std::int64_t child = first_of(tree.families[begin]);
+      for (std::uint32_t left = kids_of(tree.families[begin]) & 255; left; left &= left - 1, ++child) {
+        const Octant& octant = octants.of[lowest_bit(left)];
+        const auto half = [&](const int first_tap, __m512i& neighbour) {
+          const __m512i slot = _mm512_loadu_si512(octant.slot + first_tap);
+          const __m512i family = _mm512_permutex2var_epi32(low_kids, slot, high_kids);
+          const __m512i before = _mm512_and_si512(
+              _mm512_srlv_epi32(family, _mm512_loadu_si512(octant.shift + first_tap)), seven);
+          neighbour = _mm512_add_epi32(
+              _mm512_permutex2var_epi32(low_first, slot, high_first), before);
+          return _mm512_test_epi32_mask(family, _mm512_loadu_si512(octant.bit + first_tap));
+        };
+        __m512i low, high;
+        const __mmask16 in_low = half(0, low), in_high = half(16, high);
+        const std::uint32_t mask = std::uint32_t(in_low) | std::uint32_t(in_high) << 16;
+        words[rows ? rows[child] : child] = mask | std::uint64_t(place) << 27;
+        _mm512_storeu_si512(list + place, _mm512_maskz_compress_epi32(in_low, low));
+        place += __builtin_popcount(in_low);
+        _mm512_storeu_si512(list + place, _mm512_maskz_compress_epi32(in_high, high));
+        place += __builtin_popcount(in_high);
+        low_counts = _mm512_mask_add_epi32(low_counts, in_low, low_counts, one);
+        high_counts = _mm512_mask_add_epi32(high_counts, in_high, high_counts, one);
+      }
+    }
+    if (rows)
+      for (std::int64_t i = lists; i < place; ++i) list[i] = rows[list[i]];
   }
+  std::int32_t sums[32];
+  _mm512_storeu_si512(sums, low_counts);
+  _mm512_storeu_si512(sums + 16, high_counts);
+  for (int t = 0; t < 27; ++t) counts[t] += sums[t];
+  return place;
 }
 
 static void count_lists(const std::uint64_t* words, std::int64_t begin, std::int64_t end,
@@ -127,24 +166,18 @@ static void count_lists(const std::uint64_t* words, std::int64_t begin, std::int
   for (int t = 0; t < 27; ++t) counts[t] = sums[t];
 }
 
-template <int columns>
-static void count_columns(const std::int32_t* table, std::int64_t begin, std::int64_t end,
-                          std::int64_t* counts) {
-  __m512i low = _mm512_setzero_si512(), high = low;
-  const __m512i one = _mm512_set1_epi32(1);
-  const __mmask16 wide = columns == 27 ? 0xffff : 0xff, rest = columns == 27 ? 0x7ff : 0;
-  for (std::int64_t row = begin; row < end; ++row) {
-    const std::int32_t* from = table + columns * row;
-    const __m512i absent = _mm512_set1_epi32(-1);
-    const __m512i a = _mm512_mask_loadu_epi32(absent, wide, from);
-    const __m512i b = _mm512_mask_loadu_epi32(absent, rest, from + 16);
-    low = _mm512_mask_add_epi32(low, __mmask16(~_mm512_movepi32_mask(a)), low, one);
-    high = _mm512_mask_add_epi32(high, __mmask16(~_mm512_movepi32_mask(b)), high, one);
+static void count_kids(const SiteTree& tree, std::int64_t begin, std::int64_t end,
+                       std::int64_t* counts) {
+  for (int o = 0; o < 8; ++o) counts[o] = 0;
+  for (; begin < end; begin += 16) {
+    const __mmask16 inside = end - begin >= 16 ? 0xffff : __mmask16((1u << (end - begin)) - 1);
+    __m512i first, kids;
+    split(tree.families + begin, first, kids);
+    kids = _mm512_maskz_mov_epi32(inside, kids);
+    UNROLL
+    for (int o = 0; o < 8; ++o)
+      counts[o] += __builtin_popcount(_mm512_test_epi32_mask(kids, _mm512_set1_epi32(1 << o)));
   }
-  std::int32_t sums[32];
-  _mm512_storeu_si512(sums, low);
-  _mm512_storeu_si512(sums + 16, high);
-  for (int t = 0; t < columns; ++t) counts[t] = sums[t];
 }
 
 static inline void transpose(__m512i* rows) {
@@ -175,34 +208,42 @@ static inline void transpose(__m512i* rows) {
 
 constexpr int ahead = 64;  // pairs of a tap to fetch before they are written
 
-// Append the pairs of up to 16 columns of 16 rows, tap by tap.
-static inline void append(__m512i* rows, int columns, std::int64_t first, std::int64_t* at,
-                          const std::int64_t* stop, std::int32_t* in, std::int32_t* out) {
-  transpose(rows);
-  const __m512i numbers =
-      _mm512_add_epi32(_mm512_set1_epi32(std::int32_t(first)),
-                       _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-  UNROLL
-  for (int t = 0; t < columns; ++t) {
-    const __mmask16 there = __mmask16(~_mm512_movepi32_mask(rows[t]));
-    const __m512i ins = _mm512_maskz_compress_epi32(there, rows[t]);
-    const __m512i outs = _mm512_maskz_compress_epi32(there, numbers);
-    const std::int64_t place = at[t];
-    const int count = __builtin_popcount(there);
-    at[t] = place + count;
-    // too many streams for the processor to foresee
-    PREFETCH(in + place + ahead);
-    PREFETCH(out + place + ahead);
-    if (place + 16 <= stop[t]) {
-      _mm512_storeu_si512(in + place, ins);
-      _mm512_storeu_si512(out + place, outs);
-    } else {
-      // what follows belongs to another tap
-      const __mmask16 kept = __mmask16((1u << count) - 1);
-      _mm512_mask_storeu_epi32(in + place, kept, ins);
-      _mm512_mask_storeu_epi32(out + place, kept, outs);
-    }
+// Append those of 16 pairs that are there.
+static inline void append(__mmask16 there, __m512i ins, __m512i outs, std::int64_t& at,
+                          std::int64_t stop, std::int32_t* in, std::int32_t* out) {
+  ins = _mm512_maskz_compress_epi32(there, ins);
+  outs = _mm512_maskz_compress_epi32(there, outs);
+  const std::int64_t place = at;
+  const int count = __builtin_popcount(there);
+  at = place + count;
+  // too many streams for the processor to foresee
+  PREFETCH(in + place + ahead);
+  PREFETCH(out + place + ahead);
+  if (place + 16 <= stop) {
+    _mm512_storeu_si512(in + place, ins);
+    _mm512_storeu_si512(out + place, outs);
+  } else {
+    // what follows belongs to another tap
+    const __mmask16 kept = __mmask16((1u << count) - 1);
+    _mm512_mask_storeu_epi32(in + place, kept, ins);
+    _mm512_mask_storeu_epi32(out + place, kept, outs);
   }
+}
+
+static inline __m512i sixteen_from(std::int64_t first) {
+  return _mm512_add_epi32(
+      _mm512_set1_epi32(std::int32_t(first)),
+      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+
+// Append the pairs of up to 16 columns of 16 rows, tap by tap.
+static inline void append_columns(__m512i* rows, int columns, std::int64_t first, std::int64_t* at,
+                                  const std::int64_t* stop, std::int32_t* in, std::int32_t* out) {
+  transpose(rows);
+  const __m512i numbers = sixteen_from(first);
+  UNROLL
+  for (int t = 0; t < columns; ++t)
+    append(__mmask16(~_mm512_movepi32_mask(rows[t])), rows[t], numbers, at[t], stop[t], in, out);
 }
 
 static void pairs_of_lists(const std::uint64_t* words, const std::int32_t* list,
@@ -228,93 +269,69 @@ static void pairs_of_lists(const std::uint64_t* words, const std::int32_t* list,
       high[i] = _mm512_mask_expand_epi32(absent, b,
                                          _mm512_loadu_si512(from + __builtin_popcount(a)));
     }
-    append(low, 16, first, at, stop, in, out);
-    append(high, 11, first, at + 16, stop + 16, in, out);
+    append_columns(low, 16, first, at, stop, in, out);
+    append_columns(high, 11, first, at + 16, stop + 16, in, out);
   }
 }
 
-template <int columns>
-static void pairs_of_columns(const std::int32_t* table, std::int64_t begin, std::int64_t end,
-                             std::int64_t* at, const std::int64_t* stop, std::int32_t* in,
-                             std::int32_t* out) {
-  const __m512i absent = _mm512_set1_epi32(-1);
-  for (std::int64_t first = begin; first < end; first += 16) {
-    __m512i low[16], high[16];
-    const std::int32_t* from = table + columns * first;
-    UNROLL
-    for (int i = 0; i < 16; ++i) {
-      const bool inside = first + i < end;
-      const __mmask16 wide = !inside ? 0 : columns == 27 ? 0xffff : 0xff;
-      const __mmask16 rest = !inside || columns != 27 ? 0 : 0x7ff;
-      low[i] = _mm512_mask_loadu_epi32(absent, wide, from + columns * i);
-      high[i] = _mm512_mask_loadu_epi32(absent, rest, from + columns * i + 16);
-    }
-    if (columns == 27) {
-      append(low, 16, first, at, stop, in, out);
-      append(high, 11, first, at + 16, stop + 16, in, out);
-    } else {
-      append(low, 8, first, at, stop, in, out);
-    }
-  }
-}
-
-static void count_rows(const std::int32_t* table, int columns, std::int64_t begin,
-                       std::int64_t end, std::int64_t* counts) {
-  (columns == 27 ? count_columns<27> : count_columns<8>)(table, begin, end, counts);
-}
-
-static void pairs_of_rows(const std::int32_t* table, int columns, std::int64_t begin,
+static void pairs_of_kids(const SiteTree& tree, const std::int32_t* rows, std::int64_t begin,
                           std::int64_t end, std::int64_t* at, const std::int64_t* stop,
                           std::int32_t* in, std::int32_t* out) {
-  (columns == 27 ? pairs_of_columns<27> : pairs_of_columns<8>)(table, begin, end, at, stop, in,
-                                                               out);
-}
-
-#else
-
-static inline std::uint32_t cube_of(const SiteTree& tree, std::int64_t child, std::int32_t* cube) {
-  const std::uint32_t where = tree.where[child];
-  const Octant& octant = octants.of[where & 7];
-  const std::int32_t* around = tree.table + 27 * std::int64_t(where >> 3);
-  std::int32_t families[64];
-  for (int j = 0; j < 8; ++j)
-    std::memcpy(families + 8 * j, tree.kids + 8 * std::int64_t(around[octant.parent[j]]), 32);
-  std::uint32_t mask = 0;
-  UNROLL
-  for (int t = 0; t < 27; ++t) {
-    cube[t] = families[octant.source[t]];
-    mask |= std::uint32_t(cube[t] >= 0) << t;
-  }
-  return mask;
-}
-
-static void neighbour_rows(const SiteTree& tree, std::int64_t begin, std::int64_t end,
-                           std::int32_t* table) {
-  for (std::int64_t child = begin; child < end; ++child) (void)cube_of(tree, child, table + 27 * child);
-}
-
-static void neighbour_lists(const SiteTree& tree, std::int64_t begin, std::int64_t end,
-                            std::uint64_t* words, std::int32_t* list, std::int64_t place) {
-  for (std::int64_t child = begin; child < end; ++child) {
-    std::int32_t cube[27];
-    const std::uint32_t mask = cube_of(tree, child, cube);
-    words[tree.kids[tree.where[child]]] = mask | std::uint64_t(place) << 27;
+  std::int64_t from[8];
+  for (int o = 0; o < 8; ++o) from[o] = at[o];
+  for (; begin < end; begin += 16) {
+    const __mmask16 inside = end - begin >= 16 ? 0xffff : __mmask16((1u << (end - begin)) - 1);
+    __m512i first, kids;
+    split(tree.families + begin, first, kids);
+    kids = _mm512_maskz_mov_epi32(inside, kids);
+    const __m512i numbers = sixteen_from(begin);
     UNROLL
-    for (int t = 0; t < 27; ++t) {
-      list[place] = cube[t];
-      place += cube[t] >= 0;
+    for (int o = 0; o < 8; ++o) {
+      const __m512i before =
+          _mm512_and_si512(_mm512_srli_epi32(kids, 8 + 3 * o), _mm512_set1_epi32(7));
+      append(_mm512_test_epi32_mask(kids, _mm512_set1_epi32(1 << o)),
+             _mm512_add_epi32(first, before), numbers, at[o], stop[o], in, out);
     }
   }
+  if (rows)
+    for (int o = 0; o < 8; ++o)
+      for (std::int64_t i = from[o]; i < at[o]; ++i) in[i] = rows[in[i]];
 }
 
-static inline int lowest_bit(std::uint32_t mask) {
-#if defined(__GNUC__) || defined(__clang__)
-  return __builtin_ctz(mask);
 #else
-  int bit = 0;
-  while (!(mask >> bit & 1)) ++bit;
-  return bit;
-#endif
+
+static std::int64_t neighbour_lists(const SiteTree& tree, std::int64_t begin, std::int64_t end,
+                                    const std::int32_t* rows, std::uint64_t* words,
+                                    std::int32_t* list, std::int64_t place, std::int64_t* counts) {
+  for (; begin < end; ++begin) {
+    const std::int32_t* node = tree.list + (tree.words[begin] >> 27);
+    std::int32_t first[27];
+    std::uint32_t kids[27] = {};
+    for (std::uint32_t left = std::uint32_t(tree.words[begin]) & all_taps; left; left &= left - 1) {
+      const int slot = lowest_bit(left);
+      first[slot] = first_of(tree.families[*node]);
+      kids[slot] = kids_of(tree.families[*node++]);
+    }
+    std::int64_t child = first_of(tree.families[begin]);
+    for (std::uint32_t left = kids_of(tree.families[begin]) & 255; left; left &= left - 1, ++child) {
+      const Octant& octant = octants.of[lowest_bit(left)];
+      const std::int64_t lists = place;
+      std::uint32_t mask = 0;
+      UNROLL
+      for (int t = 0; t < 27; ++t) {
+        const std::uint32_t family = kids[octant.slot[t]];
+        const std::uint32_t there = (family & std::uint32_t(octant.bit[t])) != 0;
+        list[place] = first[octant.slot[t]] + std::int32_t(family >> octant.shift[t] & 7);
+        place += there;
+        mask |= there << t;
+        counts[t] += there;
+      }
+      words[rows ? rows[child] : child] = mask | std::uint64_t(lists) << 27;
+      if (rows)
+        for (std::int64_t i = lists; i < place; ++i) list[i] = rows[list[i]];
+    }
+  }
+  return place;
 }
 
 static void count_lists(const std::uint64_t* words, std::int64_t begin, std::int64_t end,
@@ -327,12 +344,12 @@ static void count_lists(const std::uint64_t* words, std::int64_t begin, std::int
   for (int t = 0; t < 27; ++t) counts[t] = sums[t];
 }
 
-static void count_rows(const std::int32_t* table, int columns, std::int64_t begin,
-                       std::int64_t end, std::int64_t* counts) {
-  std::int32_t sums[27] = {};
-  for (std::int64_t row = begin; row < end; ++row)
-    for (int t = 0; t < columns; ++t) sums[t] += table[columns * row + t] >= 0;
-  for (int t = 0; t < columns; ++t) counts[t] = sums[t];
+static void count_kids(const SiteTree& tree, std::int64_t begin, std::int64_t end,
+                       std::int64_t* counts) {
+  std::int32_t sums[8] = {};
+  for (std::int64_t node = begin; node < end; ++node)
+    for (int o = 0; o < 8; ++o) sums[o] += std::int32_t(kids_of(tree.families[node]) >> o & 1);
+  for (int o = 0; o < 8; ++o) counts[o] = sums[o];
 }
 
 static void pairs_of_lists(const std::uint64_t* words, const std::int32_t* list,
@@ -349,19 +366,16 @@ static void pairs_of_lists(const std::uint64_t* words, const std::int32_t* list,
   }
 }
 
-static void pairs_of_rows(const std::int32_t* table, int columns, std::int64_t begin,
+static void pairs_of_kids(const SiteTree& tree, const std::int32_t* rows, std::int64_t begin,
                           std::int64_t end, std::int64_t* at, const std::int64_t* stop,
                           std::int32_t* in, std::int32_t* out) {
   (void)stop;
-  for (std::int64_t row = begin; row < end; ++row) {
-    const std::int32_t* from = table + columns * row;
-    std::uint32_t mask = 0;
-    for (int t = 0; t < columns; ++t) mask |= std::uint32_t(from[t] >= 0) << t;
-    for (; mask; mask &= mask - 1) {
-      const int t = lowest_bit(mask);
-      const std::int64_t place = at[t]++;
-      in[place] = from[t];
-      out[place] = std::int32_t(row);
+  for (std::int64_t node = begin; node < end; ++node) {
+    std::int32_t child = first_of(tree.families[node]);
+    for (std::uint32_t left = kids_of(tree.families[node]) & 255; left; left &= left - 1, ++child) {
+      const std::int64_t place = at[lowest_bit(left)]++;
+      in[place] = rows ? rows[child] : child;
+      out[place] = std::int32_t(node);
     }
   }
 }
@@ -370,11 +384,10 @@ static void pairs_of_rows(const std::int32_t* table, int columns, std::int64_t b
 
 static SiteLoops site_loops() {
   SiteLoops made;
-  made.neighbour_rows = neighbour_rows;
   made.neighbour_lists = neighbour_lists;
   made.count_lists = count_lists;
-  made.count_rows = count_rows;
+  made.count_kids = count_kids;
   made.pairs_of_lists = pairs_of_lists;
-  made.pairs_of_rows = pairs_of_rows;
+  made.pairs_of_kids = pairs_of_kids;
   return made;
 }

@@ -104,37 +104,40 @@ struct Loops {
   void (*narrow)(const T* from, S* to, std::int64_t n);
 };
 
-// One step of a pyramid of halved lattices, from parents to their children.
+// The nodes of one level of a pyramid of halved lattices: their children, and their neighbours. The
+// children of a node follow one another in the level below, by octant.
 struct SiteTree {
-  const std::uint32_t* where;  // of a child: 8 * parent + octant
-  const std::int32_t* kids;    // [parents, 8]: row of the child in each octant or -1; 8 times -1 before
-  const std::int32_t* table;   // [parents, 27]: neighbouring parents, tap by tap, or -1
+  // [nodes] low 32 bits: the first child; then 8 bits: octants that have one; then 3 bits an octant:
+  // children before its own. Eight more may be read.
+  const std::uint64_t* families;
+  // [nodes] low 27 bits: taps that have a neighbour; above: where these are in the list
+  const std::uint64_t* words;
+  const std::int32_t* list;
 };
 
 // Loops over sites: numbers of rows, no features.
 struct SiteLoops {
-  // table[27 * child + tap] = row of the child's neighbour or -1, for children in [begin, end).
-  void (*neighbour_rows)(const SiteTree& tree, std::int64_t begin, std::int64_t end,
-                         std::int32_t* table);
+  // Words and lists of the children of nodes [begin, end): child c is written to words[c] and its
+  // neighbours are children; or, where rows [children] is given, all are named by their rows.
+  // Lists begin at `place`; 32 numbers more than they take may be written. counts[t] += children
+  // that have a neighbour at tap t. Returns where lists end.
+  std::int64_t (*neighbour_lists)(const SiteTree& tree, std::int64_t begin, std::int64_t end,
+                                  const std::int32_t* rows, std::uint64_t* words,
+                                  std::int32_t* list, std::int64_t place, std::int64_t* counts);
 
-  // The same without the absent ones: those of the child in row r are
-  // list[words[r] >> 27 ...], one for each of the low 27 bits of words[r] that is set. Lists begin
-  // at `place`; 32 numbers more than they take may be written.
-  void (*neighbour_lists)(const SiteTree& tree, std::int64_t begin, std::int64_t end,
-                          std::uint64_t* words, std::int32_t* list, std::int64_t place);
-
-  // counts[t] = rows in [begin, end) that have tap t.
+  // counts[t] = rows in [begin, end) that have tap t, or nodes that have a child in octant t.
   void (*count_lists)(const std::uint64_t* words, std::int64_t begin, std::int64_t end,
                       std::int64_t* counts);
-  void (*count_rows)(const std::int32_t* table, int columns, std::int64_t begin, std::int64_t end,
+  void (*count_kids)(const SiteTree& tree, std::int64_t begin, std::int64_t end,
                      std::int64_t* counts);
 
-  // Append (neighbour, row) of rows [begin, end) to the pairs of each tap, from at[t] on, which
-  // moves to stop[t]; nothing is written from stop[t] on. A table has 27 or 8 columns.
+  // Append (neighbour, row) of rows [begin, end), or (child, node) of nodes, to the pairs of each
+  // tap, from at[t] on, which moves to stop[t]; nothing is written from stop[t] on. Children are
+  // named by their rows where these are given.
   void (*pairs_of_lists)(const std::uint64_t* words, const std::int32_t* list, std::int64_t begin,
                          std::int64_t end, std::int64_t* at, const std::int64_t* stop,
                          std::int32_t* in, std::int32_t* out);
-  void (*pairs_of_rows)(const std::int32_t* table, int columns, std::int64_t begin,
+  void (*pairs_of_kids)(const SiteTree& tree, const std::int32_t* rows, std::int64_t begin,
                         std::int64_t end, std::int64_t* at, const std::int64_t* stop,
                         std::int32_t* in, std::int32_t* out);
 };

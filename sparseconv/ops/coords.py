@@ -129,9 +129,9 @@ def pyramid(
         order: what `site_order(coords)` returned, or int64 [0].
 
     Returns:
-        The pyramid, int64, opaque: 4 bytes a site and 144 a site of every level above. Where sites
-        repeat or do not fit a 62-bit key it is a stub, with which the ops that take a pyramid
-        search.
+        The pyramid, int64, opaque: 16 bytes a site of every level above and 4 for each of its
+        neighbours, and 4 a site that was not in Z-order. Where sites repeat or do not fit a 62-bit
+        key it is a stub, with which the ops that take a pyramid search.
 
     Raises:
         TypeError, ValueError: `coords` is not int32 [N, 4].

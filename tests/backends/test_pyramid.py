@@ -48,13 +48,17 @@ def assert_equal(found, expected):
         assert left.dtype == right.dtype and torch.equal(left, right)
 
 
+def place_of(pyramid):
+    return pyramid.data_ptr(), len(pyramid)
+
+
 def check_levels(sites, threads=1):
     torch.set_num_threads(threads)
     pyramid = cpu_coords.pyramid(sites, cpu_coords.site_order(sites))
     assert torch.equal(pyramid, cpu_coords.pyramid(sites, NONE))
     held = 0
     for depth in range(40):
-        held += _native.pyramid_holds(pyramid.data_ptr(), len(pyramid), depth, len(sites))
+        held += _native.cube_rulebook(*place_of(pyramid), depth, len(sites), threads) is not None
         assert_equal(
             cpu.cube_rulebook(sites, pyramid, depth), reference.cube_rulebook(sites, NONE, 0)
         )

@@ -54,9 +54,10 @@ def main(path, isa):
     def unet(coords):
         levels = native.pyramid(address(coords), rows, 0, 0, one)
         for depth in range(5):
-            native.cube_rulebook(address(levels), depth, one)
+            held = address(levels), len(levels), depth
+            native.cube_rulebook(*held, len(coords), one)
             if depth < 4:
-                coords, *_ = native.halve(address(levels), depth, address(coords), one)
+                coords, *_ = native.halve(*held, address(coords), len(coords), one)
 
     in_rows, out_rows, segments = rulebook(sites)
     count = len(in_rows)

@@ -32,7 +32,7 @@ def rulebook(
         same_sites and in_coords.shape == out_coords.shape,
         torch.get_num_threads(),
     )
-    in_rows, out_rows, segments = (torch.from_numpy(array) for array in made)
+    in_rows, out_rows, segments = map(torch.from_numpy, made)
     return in_rows, out_rows, segments
 
 
@@ -43,10 +43,11 @@ def cube_rulebook(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the rulebook of 3 x 3 x 3 taps: from the pyramid where it holds the level."""
     coords, pyramid = sites("coords", coords), dense("pyramid", pyramid, torch.int64, 1)
-    if not _native.pyramid_holds(pyramid.data_ptr(), len(pyramid), depth, len(coords)):
+    rows, words, threads = coords.shape[0], pyramid.shape[0], torch.get_num_threads()
+    made = _native.cube_rulebook(pyramid.data_ptr(), words, depth, rows, threads)
+    if made is None:
         return rulebook(coords, pyramid[:0], coords, CUBE, [1, 1, 1], True)
-    made = _native.cube_rulebook(pyramid.data_ptr(), depth, torch.get_num_threads())
-    in_rows, out_rows, segments = (torch.from_numpy(array) for array in made)
+    in_rows, out_rows, segments = map(torch.from_numpy, made)
     return in_rows, out_rows, segments
 
 
@@ -57,9 +58,10 @@ def halve(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return halved sites and their rulebook: from the pyramid where it holds the level."""
     coords, pyramid = sites("coords", coords), dense("pyramid", pyramid, torch.int64, 1)
-    if not _native.pyramid_holds(pyramid.data_ptr(), len(pyramid), depth, len(coords)):
+    rows, words, threads = coords.shape[0], pyramid.shape[0], torch.get_num_threads()
+    made = _native.halve(pyramid.data_ptr(), words, depth, coords.data_ptr(), rows, threads)
+    if made is None:
         halved = output_coords(coords, CORNERS, [2, 2, 2], [], [], False)
         return halved, *rulebook(coords, pyramid[:0], halved, CORNERS, [2, 2, 2], False)
-    made = _native.halve(pyramid.data_ptr(), depth, coords.data_ptr(), torch.get_num_threads())
-    halved, in_rows, out_rows, segments = (torch.from_numpy(array) for array in made)
+    halved, in_rows, out_rows, segments = map(torch.from_numpy, made)
     return halved, in_rows, out_rows, segments
