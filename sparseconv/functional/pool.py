@@ -33,6 +33,21 @@ def max_pool3d(x: SparseTensor, geometry: Geometry) -> SparseTensor:
     return SparseTensor.at(x.topology, level, features)
 
 
+def max_pool3d_at_sites(x: SparseTensor, geometry: Geometry) -> SparseTensor:
+    """Take the maximum over each site and its active neighbours, empty ones not counting as 0.
+
+    Args:
+        x: [N, C].
+        geometry: of a window around each site; its stride is 1.
+
+    Returns:
+        [N, C] at the sites of `x`.
+    """
+    book = x.topology.rulebook(x.level, x.level, geometry)
+    features, _ = pool_max(x.features, book.in_rows, book.out_rows, x.features.shape[0])
+    return x.replace(features=features)
+
+
 def sum_pool3d(x: SparseTensor, geometry: Geometry) -> SparseTensor:
     """Sum over the active sites of each window: [N, C] to [M, C]."""
     level, book, num_out = _window(x, geometry)

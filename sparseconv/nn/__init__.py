@@ -2,12 +2,14 @@
 
 from sparseconv.nn.conv.coord import CoordConv3d
 from sparseconv.nn.conv.deformable import DeformConv3d
+from sparseconv.nn.conv.dense import DenseConv3d
 from sparseconv.nn.conv.depthwise import DepthwiseConv3d
 from sparseconv.nn.conv.depthwise_dilated_separable import DepthwiseDilatedSeparableConv3d
 from sparseconv.nn.conv.depthwise_separable import DepthwiseSeparableConv3d
 from sparseconv.nn.conv.flattened import FlattenedConv3d
 from sparseconv.nn.conv.generative import SparseGenerativeConv3d
 from sparseconv.nn.conv.group_pointwise import GroupPointwiseConv3d
+from sparseconv.nn.conv.inception import InceptionConv3d
 from sparseconv.nn.conv.inverse import SparseInverseConv3d
 from sparseconv.nn.conv.invertible import InvConv1x1
 from sparseconv.nn.conv.involution import Involution3d
@@ -57,6 +59,7 @@ __all__ = [
     "CoordConv3d",
     "Cost",
     "DeformConv3d",
+    "DenseConv3d",
     "DepthwiseConv3d",
     "DepthwiseDilatedSeparableConv3d",
     "DepthwiseSeparableConv3d",
@@ -67,6 +70,7 @@ __all__ = [
     "GlobalMaxPool",
     "GlobalSumPool",
     "GroupPointwiseConv3d",
+    "InceptionConv3d",
     "Interpolate",
     "InvConv1x1",
     "Involution3d",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sparseconv.geometry import Triple, triple
+from sparseconv.nn.conv._norms import norm_named
 from sparseconv.nn.conv._sites import Padding
 from sparseconv.nn.conv.depthwise import DepthwiseConv3d
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
@@ -30,7 +31,7 @@ class DepthwiseDilatedSeparableConv3d(nn.Module):
         stride: voxels, an int or three.
         pw_groups: groups of the pointwise convolution, a divisor of C and D.
         bias: whether the pointwise convolution adds a bias; the depthwise one has none.
-        norm: makes a module for D channels, such as `BatchNorm`, put behind; None for none.
+        norm: put behind: `"batch"`, `"layer"` or None.
         act: a module put behind that; None for none.
         padding: as for `DepthwiseConv3d`; None for `"subm"`, which keeps the input's sites, or
             with a stride `dilation * (kernel_size - 1) // 2`.
@@ -53,7 +54,7 @@ class DepthwiseDilatedSeparableConv3d(nn.Module):
         stride: int | Sequence[int] = 1,
         pw_groups: int = 1,
         bias: bool = False,
-        norm: Callable[[int], nn.Module] | None = None,
+        norm: str | None = None,
         act: nn.Module | None = None,
         *,
         padding: Padding | None = None,
@@ -74,7 +75,7 @@ class DepthwiseDilatedSeparableConv3d(nn.Module):
         self.pointwise = PointwiseConv3d(
             in_channels, out_channels, bias, groups=pw_groups, **factory
         )
-        self.norm = None if norm is None else norm(out_channels)
+        self.norm = norm_named(norm, out_channels, **factory)
         self.act = act
 
     def forward(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sparseconv._errors import complain
 from sparseconv.geometry import Triple
+from sparseconv.nn.conv._norms import norm_named
 from sparseconv.nn.conv._sites import Padding
 from sparseconv.nn.conv.depthwise import DepthwiseConv3d
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
@@ -34,8 +35,7 @@ class DepthwiseSeparableConv3d(nn.Module):
             sites.
         dilation: voxels between taps, an int or three.
         bias: whether the second of the two adds a bias; the first has none.
-        mid_norm: makes a module for the given number of channels, such as `BatchNorm`, put between
-            the two; None for none.
+        mid_norm: put between the two: `"batch"`, `"layer"` or None.
         mid_act: a module put behind it, such as `ReLU()`; None for none.
         order: `"dw_pw"` or `"pw_dw"`.
         device: where the parameters live.
@@ -57,7 +57,7 @@ class DepthwiseSeparableConv3d(nn.Module):
         padding: Padding = 0,
         dilation: int | Sequence[int] = 1,
         bias: bool = True,
-        mid_norm: Callable[[int], nn.Module] | None = None,
+        mid_norm: str | None = None,
         mid_act: nn.Module | None = None,
         order: str = "dw_pw",
         *,
@@ -82,7 +82,7 @@ class DepthwiseSeparableConv3d(nn.Module):
         self.pointwise = PointwiseConv3d(
             in_channels, out_channels, bias and depthwise_first, **factory
         )
-        self.mid_norm = None if mid_norm is None else mid_norm(middle)
+        self.mid_norm = norm_named(mid_norm, middle, **factory)
         self.mid_act = mid_act
         self.order = order
 

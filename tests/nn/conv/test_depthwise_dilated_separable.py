@@ -44,8 +44,8 @@ def test_rate_one_is_the_undilated_layer(backend):
 def test_norm_and_activation_come_last(backend):
     x = scene("full_cube").tensor(4)
     layer = nn.DepthwiseDilatedSeparableConv3d(
-        4, 6, dilation=2, norm=nn.BatchNorm, act=nn.ReLU(), **WIDE
-    ).double()
+        4, 6, dilation=2, norm="batch", act=nn.ReLU(), **WIDE
+    )
     bare = nn.DepthwiseDilatedSeparableConv3d(4, 6, dilation=2, **WIDE)
     bare.load_state_dict(layer.state_dict(), strict=False)
     rows = bare(x).features

@@ -49,8 +49,8 @@ def test_norm_and_activation_act_at_active_sites(backend, name):
     x = scene(name).tensor(4)
     x.features.requires_grad_()
     layer = nn.DepthwiseSeparableConv3d(
-        4, 6, 3, 1, "subm", mid_norm=nn.BatchNorm, mid_act=nn.GELU(), order="pw_dw", **WIDE
-    ).double()
+        4, 6, 3, 1, "subm", mid_norm="batch", mid_act=nn.GELU(), order="pw_dw", **WIDE
+    )
     torch.nn.init.normal_(layer.mid_norm.bias)
     mask = occupied(x)
     full = dense.conv3d(grid_of(x), layer.pointwise.weight)
