@@ -6,10 +6,12 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 
 #include "core/buffer.hpp"
+#include "core/pairs.hpp"
 
 namespace sparseconv {
 
@@ -20,6 +22,14 @@ using Address = std::uintptr_t;
 template <class T>
 T* pointer(Address address) {
   return reinterpret_cast<T*>(address);
+}
+
+// Pairs behind the last tap's are none of the kernel's.
+inline Pairs pairs_of(Address in, Address out, Address segments, std::int64_t taps,
+                      std::int64_t count) {
+  const auto* ends = pointer<const std::int64_t>(segments);
+  return {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), ends, taps,
+          std::min(count, ends[taps])};
 }
 
 // Hand a buffer to Python as a numpy array [rows] or [rows, columns], without a copy.
@@ -40,5 +50,6 @@ void bind_features(nb::module_& m);
 void bind_merge(nb::module_& m);
 void bind_roofline(nb::module_& m);
 void bind_sample(nb::module_& m);
+void bind_taps(nb::module_& m);
 
 }  // namespace sparseconv

@@ -6,16 +6,6 @@
 #include "kernels/norm.hpp"
 
 namespace sparseconv {
-namespace {
-
-// Pairs behind the last tap's are none of the kernel's.
-Pairs pairs_of(Address in, Address out, Address segments, std::int64_t taps, std::int64_t count) {
-  const auto* ends = pointer<const std::int64_t>(segments);
-  return {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), ends, taps,
-          std::min(count, ends[taps])};
-}
-
-}  // namespace
 
 void bind_features(nb::module_& m) {
   const nb::call_guard<nb::gil_scoped_release> release;

@@ -23,4 +23,5 @@ NB_MODULE(_native, m) {
   bind_merge(m);
   bind_roofline(m);
   bind_sample(m);
+  bind_taps(m);
 }

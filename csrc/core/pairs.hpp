@@ -79,6 +79,7 @@ class Tiles {
         rows(rows),
         count((num_out + rows - 1) / rows),
         taps_(pairs.taps),
+        shift_(shift_of(rows)),
         begin_(count * pairs.taps),
         end_(count * pairs.taps) {
     if (ordered)
@@ -99,6 +100,14 @@ class Tiles {
   const std::int64_t count;  // tiles
 
  private:
+  // rows where they are a power of 2, which is the usual case, as a shift; -1: not
+  static int shift_of(std::int64_t rows) {
+    int shift = 0;
+    while ((std::int64_t(1) << shift) < rows) ++shift;
+    return (std::int64_t(1) << shift) == rows ? shift : -1;
+  }
+  std::int64_t tile_of(std::int32_t row) const { return shift_ >= 0 ? row >> shift_ : row / rows; }
+
   void split(const Pairs& pairs, int threads) {
     parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
       const std::int32_t* stop = pairs.out + pairs.segments[t + 1];
@@ -125,7 +134,7 @@ class Tiles {
     std::fill(end_.begin(), end_.end(), 0);
     parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
       for (std::int64_t p = pairs.segments[t]; p < pairs.segments[t + 1]; ++p)
-        ++end_[pairs.out[p] / rows * taps_ + t];
+        ++end_[tile_of(pairs.out[p]) * taps_ + t];
     });
     std::int64_t place = 0;
     for (std::size_t b = 0; b < end_.size(); ++b) {
@@ -135,7 +144,7 @@ class Tiles {
     }
     parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
       for (std::int64_t p = pairs.segments[t]; p < pairs.segments[t + 1]; ++p) {
-        const std::int64_t to = end_[pairs.out[p] / rows * taps_ + t]++;
+        const std::int64_t to = end_[tile_of(pairs.out[p]) * taps_ + t]++;
         moved_in_[to] = pairs.in[p];
         moved_out_[to] = pairs.out[p];
         if (keep_source) source_[to] = p;
@@ -147,6 +156,7 @@ class Tiles {
   }
 
   std::int64_t taps_;
+  int shift_;
   std::vector<std::int64_t> begin_, end_;  // [count, taps]
   Buffer<std::int32_t> moved_in_, moved_out_;
   Buffer<std::int64_t> source_;

@@ -32,6 +32,10 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 
 #include "simd/rows.inl.hpp"
 
+#include "simd/piece.inl.hpp"
+
+#include "simd/taps.inl.hpp"
+
 #include "simd/roofline.inl.hpp"
 
 #include "simd/norm.inl.hpp"
@@ -47,6 +51,10 @@ static Loops<S, T> loops() {
   made.gather_outer = gather_outer<S, T>;
   made.scale_rows = scale_rows<S, T>;
   made.multiply_rows = multiply_rows<S, T>;
+  made.tap_width = tap_width<T>;
+  made.scale_taps = scale_taps<S, T>;
+  made.weigh_taps = weigh_taps<S, T>;
+  made.dot_taps = dot_taps<S, T>;
   made.add_rows = add_rows<S, T>;
   made.dot_rows = dot_rows<S, T>;
   made.max_rows = max_rows<S, T>;

@@ -18,6 +18,12 @@
 #else
 #define PREFETCH(address) (void)(address)
 #endif
+// a function that does nothing but fetch counts as one without effect: a call of it may be left out
+#if defined(__GNUC__) || defined(__clang__)
+#define INLINED inline __attribute__((always_inline))
+#else
+#define INLINED inline
+#endif
 // a short copy must not become a call of memcpy or a string instruction, whose start costs more
 #if defined(__GNUC__) || defined(__clang__)
 #define KEEP_LOOP __asm__ volatile("" ::: "memory")

@@ -16,6 +16,20 @@ struct F16 {
   std::uint16_t bits;
 };
 
+// The pairs of a block of output rows, tap by tap: those of tap t begin at from[t] and end at end[t]
+// or before the first whose row is not among `rows` rows from `first` on. next[t] <- where they ended.
+// Inputs of the pairs [soon, soon + soon_count) are those the next block reads: they are fetched
+// meanwhile.
+struct TapWalk {
+  const std::int32_t* in;
+  const std::int32_t* out;
+  const std::int64_t* from;
+  const std::int64_t* end;
+  std::int64_t* next;
+  std::int64_t taps, first, rows;
+  std::int64_t soon, soon_count;
+};
+
 // Loops for storage type S and sum type T.
 template <class S, class T>
 struct Loops {
@@ -59,6 +73,26 @@ struct Loops {
   void (*multiply_rows)(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
                         std::int64_t channels, const std::int32_t* in, const std::int32_t* out,
                         std::int64_t n, T* acc);
+
+  // Columns of sums that the two loops below need for a row; the results are the first `channels`.
+  std::int64_t (*tap_width)(std::int64_t channels, std::int64_t groups);
+
+  // sums[r][c] <- start[c] + sum over the taps t and pairs (i, first + r) of w[t][c] x[i][c], r below
+  // walk.rows: a depthwise convolution. start null for zeros; w has row pitch ldw, sums ld.
+  void (*scale_taps)(const S* x, std::int64_t ldx, std::int64_t channels, const T* w,
+                     std::int64_t ldw, const TapWalk& walk, const T* start, T* sums,
+                     std::int64_t ld);
+
+  // sums[r][c] <- sum over the taps t and pairs p of w[weight_rows[p]][t][c / (channels / groups)]
+  // x[in[p]][c]; w is [.][taps][groups].
+  void (*weigh_taps)(const S* x, std::int64_t ldx, std::int64_t channels, std::int64_t groups,
+                     const S* w, const std::int32_t* weight_rows, const TapWalk& walk, T* sums,
+                     std::int64_t ld);
+
+  // e[r][t][g] += sum over the pairs (i, first + r) of tap t, channels c of group g, of
+  // a[i][c] b[first + r][c].
+  void (*dot_taps)(const S* a, const S* b, std::int64_t channels, std::int64_t groups,
+                   const TapWalk& walk, T* e);
 
   // y[out[p] - first] += weights[p] x[in[p]], weights 1 where null.
   void (*add_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const S* weights,

@@ -10,6 +10,7 @@ from sparseconv.backends.cpu.conv import conv, conv_grad_weight
 from sparseconv.backends.cpu.coords import output_coords, site_index, unique_coords
 from sparseconv.backends.cpu.pool import pool_max
 from sparseconv.backends.cpu.rulebook import rulebook
+from sparseconv.backends.cpu.taps import tap_dot, tap_sum
 
 THREE = [v for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) for v in (x, y, z)]
 
@@ -67,6 +68,21 @@ def test_sums_and_maxima(book):
                 *pool_max(x, i, to, m),
             )
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("channels", "groups"), [(64, 4), (21, 21), (40, 1)])
+def test_sums_over_taps(book, dtype, channels, groups):
+    n, (i, o, s) = book
+    x, g = torch.randn(n, channels).to(dtype), torch.randn(n, channels).to(dtype)
+    w = torch.randn(n, 27, groups).to(dtype)
+    same_for_all_threads(
+        lambda: (
+            tap_sum(x, w, i, o, s, n, False),
+            tap_sum(g, w, i, o, s, n, True),
+            tap_dot(x, g, i, o, s, groups),
+        )
+    )
 
 
 def test_sites():

@@ -193,5 +193,5 @@ def test_rows_out_of_range(backend, rows):
             lambda i, o: tap_sum(X, W, i, o, SEGMENTS, 3, transposed=True),
             lambda i, o: tap_dot(X, X, i, o, SEGMENTS, 2),
         ):
-            with pytest.raises(IndexError, match="_rows: expected rows in"):
+            with pytest.raises((IndexError, ValueError), match="_rows: expected rows"):
                 run(*pair)

@@ -1,0 +1,60 @@
+// Output rows in blocks whose sums stay in the first-level cache, their pairs tap by tap.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "core/pairs.hpp"
+#include "core/parallel.hpp"
+#include "simd/table.hpp"
+
+namespace sparseconv {
+
+// Rows of a block whose sums take `row_bytes` each: a power of 2.
+inline std::int64_t block_rows(std::int64_t row_bytes) {
+  std::int64_t rows = 64;
+  while (rows > 8 && rows * row_bytes > 16 * 1024) rows /= 2;
+  return rows;
+}
+
+// Call visit(walk, scratch) for every block of `block` output rows, scratch being `size` numbers of
+// the task's own. Blocks are the same for every number of threads.
+template <class T, class Visit>
+void walk_rows(const Pairs& pairs, bool ordered, std::int64_t num_out, std::int64_t block,
+               std::int64_t size, int threads, Visit&& visit) {
+  // boundaries are looked up once for many blocks; pairs that must be moved go to their block
+  std::int64_t rows = ordered ? 16 * block : block;
+  while (threads > 1 && rows > block && (num_out + rows - 1) / rows < 4 * threads) rows /= 2;
+  const Tiles tiles(pairs, ordered, num_out, rows, threads);
+  // the tap with most pairs, in a submanifold layer the centre, reads nearly all rows there are
+  std::int64_t main = 0;
+  for (std::int64_t t = 1; t < pairs.taps; ++t)
+    if (pairs.segments[t + 1] - pairs.segments[t] > pairs.segments[main + 1] - pairs.segments[main])
+      main = t;
+  parallel_tasks(tiles.count, threads, [&](std::int64_t tile) {
+    Buffer<T> scratch(size);
+    std::vector<std::int64_t> from(pairs.taps), next(pairs.taps), end(pairs.taps);
+    for (std::int64_t t = 0; t < pairs.taps; ++t) {
+      from[t] = tiles.begin(tile, t);
+      end[t] = tiles.end(tile, t);
+    }
+    const std::int64_t stop = std::min(num_out, (tile + 1) * rows);
+    for (std::int64_t first = tile * rows; first < stop; first += block) {
+      std::int64_t soon = 0, last = 0;
+      if (first + block < stop) {
+        soon = from[main];
+        while (soon < end[main] && tiles.out[soon] < first + block) ++soon;
+        last = end[main];
+      } else if (tile + 1 < tiles.count && pairs.taps > 0) {
+        soon = tiles.begin(tile + 1, main);
+        last = tiles.end(tile + 1, main);
+      }
+      visit(TapWalk{tiles.in, tiles.out, from.data(), end.data(), next.data(), pairs.taps, first,
+                    std::min(block, stop - first), soon, std::min(last - soon, block)},
+            scratch.data());
+      from.swap(next);
+    }
+  });
+}
+
+}  // namespace sparseconv

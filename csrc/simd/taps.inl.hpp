@@ -1,0 +1,305 @@
+// Sums over the taps of a few output rows, kept in the first-level cache, and their dot products.
+// Included inside the namespace of one instruction set, after piece.
+
+// Which weight a piece of channels is multiplied with: one a channel, the same for every row; one
+// a channel; one for all pieces; one a piece.
+enum class Weights { shared, channels, one, pieces };
+
+// How the channels of a row are cut in pieces. A run is cut on its own; its last piece ends where
+// the run does and may begin before the one before it ends. In the sums every piece has a place of
+// its own, so no number is added twice; `settle` moves them to their channels.
+struct Cut {
+  Weights weights;
+  int size;                   // numbers of a piece
+  std::int64_t runs, length;  // of a row, in channels
+  std::int64_t pieces;        // of a run
+  std::int64_t width() const { return runs * pieces * size; }
+};
+
+template <class T>
+static Cut cut_rows(std::int64_t channels, std::int64_t groups) {
+  const std::int64_t length = channels / groups;
+  if (length == 1) {
+    const int size = piece_size<T>(channels);
+    return {Weights::channels, size, 1, channels, (channels + size - 1) / size};
+  }
+  const int size = piece_size<T>(length);
+  if (groups > 1 && size == length) return {Weights::pieces, size, 1, channels, groups};
+  return {Weights::one, size, groups, length, (length + size - 1) / size};
+}
+
+template <class T>
+static std::int64_t tap_width(std::int64_t channels, std::int64_t groups) {
+  return channels == 0 ? 0 : cut_rows<T>(channels, groups).width();
+}
+
+// Rows of the next block, fetched a few a tap: a burst of misses would be waited for.
+struct Soon {
+  const char* base;
+  std::int64_t pitch, bytes;
+  const std::int32_t* rows;
+  std::int64_t count;
+
+  INLINED void fetch(std::int64_t t, std::int64_t taps) const {
+    for (std::int64_t i = count * t / taps; i < count * (t + 1) / taps; ++i) {
+      const char* row = base + rows[i] * pitch;
+      for (std::int64_t b = 0; b < bytes; b += 64) PREFETCH(row + b);
+    }
+  }
+};
+template <class S>
+static inline Soon soon(const S* x, std::int64_t ldx, std::int64_t width,
+                        const std::int32_t* rows, const TapWalk& walk) {
+  return {reinterpret_cast<const char*>(x), ldx * std::int64_t(sizeof(S)),
+          width * std::int64_t(sizeof(S)), rows + walk.soon, walk.soon_count};
+}
+
+// NV pieces of L numbers, the last one beginning at channel `last`.
+template <int L, int NV, Weights kind, class S, class W, class T>
+static void add_pieces(const S* x, std::int64_t ldx, std::int64_t last, const W* w,
+                       std::int64_t ldw, const std::int32_t* weight_rows, const TapWalk& walk,
+                       const Soon* fetched, int kinds, T* sums, std::int64_t ld) {
+  using P = typename Piece<T, L>::type;
+  for (std::int64_t t = 0; t < walk.taps; ++t) {
+    std::int64_t p = walk.from[t];
+    const std::int64_t end = walk.end[t];
+    const W* tap = w + t * ldw;
+    P held[NV];
+    if constexpr (kind == Weights::shared)
+      UNROLL for (int v = 0; v < NV; ++v)
+          held[v] = load_piece<L, W, T>(tap + (v + 1 < NV ? v * L : last));
+    for (; p < end; ++p) {
+      const std::int64_t row = walk.out[p] - walk.first;
+      if (row >= walk.rows) break;
+      const S* from = x + walk.in[p] * ldx;
+      T* to = sums + row * ld;
+      P sum[NV];
+      UNROLL for (int v = 0; v < NV; ++v) sum[v] = load_piece<L, T, T>(to + v * L);
+      if constexpr (kind != Weights::shared) {
+        const W* scale = tap + weight_rows[p] * walk.taps * ldw;
+        if constexpr (kind == Weights::channels)
+          UNROLL for (int v = 0; v < NV; ++v)
+              held[v] = load_piece<L, W, T>(scale + (v + 1 < NV ? v * L : last));
+        UNROLL for (int v = 0; v < NV; ++v) {
+          const P read = load_piece<L, S, T>(from + (v + 1 < NV ? v * L : last));
+          if constexpr (kind == Weights::channels)
+            sum[v] += held[v] * read;
+          else
+            sum[v] += T(widen(scale[kind == Weights::pieces ? v : 0])) * read;
+        }
+      } else {
+        UNROLL for (int v = 0; v < NV; ++v)
+            sum[v] += held[v] * load_piece<L, S, T>(from + (v + 1 < NV ? v * L : last));
+      }
+      UNROLL for (int v = 0; v < NV; ++v) store_piece<L, T>(to + v * L, sum[v]);
+    }
+    walk.next[t] = p;
+    for (int i = 0; i < kinds; ++i) fetched[i].fetch(t, walk.taps);
+  }
+}
+
+template <int L, Weights kind, class S, class W, class T>
+static void add_runs(const Cut& cut, const S* x, std::int64_t ldx, const W* w, std::int64_t ldw,
+                     const std::int32_t* weight_rows, const TapWalk& walk, const Soon* fetched,
+                     int kinds, T* sums, std::int64_t ld) {
+  for (std::int64_t run = 0; run < cut.runs; ++run) {
+    const S* from = x + run * cut.length;
+    const W* scale = w + (kind == Weights::one ? run : 0);
+    T* to = sums + run * cut.pieces * L;
+    for (std::int64_t done = 0; done < cut.pieces;) {
+      const std::int64_t left = cut.pieces - done;
+      const int now = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+      const std::int64_t final = done + now < cut.pieces ? (done + now - 1) * L : cut.length - L;
+      const std::int64_t begin = now == 1 ? final : done * L, last = final - begin;
+      const W* with = scale + (kind == Weights::one      ? 0
+                               : kind == Weights::pieces ? done
+                                                         : begin);
+      switch (now) {
+        case 4:
+          add_pieces<L, 4, kind>(from + begin, ldx, last, with, ldw, weight_rows, walk,
+                                 fetched, kinds, to + done * L, ld);
+          break;
+        case 2:
+          add_pieces<L, 2, kind>(from + begin, ldx, last, with, ldw, weight_rows, walk,
+                                 fetched, kinds, to + done * L, ld);
+          break;
+        default:
+          add_pieces<L, 1, kind>(from + begin, ldx, last, with, ldw, weight_rows, walk,
+                                 fetched, kinds, to + done * L, ld);
+      }
+      done += now;
+      kinds = 0;
+    }
+  }
+}
+
+// Constants handed to a lambda.
+template <int L>
+struct Size {
+  static constexpr int value = L;
+};
+template <Weights kind>
+struct Kind {
+  static constexpr Weights value = kind;
+};
+template <int L, class Visit>
+static inline void visit_size(int size, Visit&& visit) {
+  if (size == L) return visit(Size<L>{});
+  if constexpr (L > 1) visit_size<L / 2>(size, visit);
+}
+
+// Move the pieces to their channels. A piece never moves up, so none is overwritten before it moved.
+template <int L, class T>
+static void settle(const Cut& cut, std::int64_t rows, T* sums, std::int64_t ld) {
+  if (cut.length == cut.pieces * L) return;
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t run = 0; run < cut.runs; ++run)
+      for (std::int64_t v = 0; v < cut.pieces; ++v) {
+        T* row = sums + r * ld;
+        const std::int64_t at = v + 1 < cut.pieces ? v * L : cut.length - L;
+        const auto piece = load_piece<L, T, T>(row + (run * cut.pieces + v) * L);
+        store_piece<L, T>(row + run * cut.length + at, piece);
+      }
+}
+
+// Begin all rows with `start`, where it is not null, else with 0.
+template <int L, class T>
+static void begin_rows(const Cut& cut, const T* start, std::int64_t rows, T* sums,
+                       std::int64_t ld) {
+  for (std::int64_t run = 0; run < cut.runs; ++run)
+    for (std::int64_t v = 0; v < cut.pieces; ++v) {
+      const std::int64_t at = v + 1 < cut.pieces ? v * L : cut.length - L;
+      typename Piece<T, L>::type piece{};
+      if (start != nullptr) piece = load_piece<L, T, T>(start + run * cut.length + at);
+      T* to = sums + (run * cut.pieces + v) * L;
+      for (std::int64_t r = 0; r < rows; ++r) store_piece<L, T>(to + r * ld, piece);
+    }
+}
+
+template <class S, class T>
+static void scale_taps(const S* x, std::int64_t ldx, std::int64_t channels, const T* w,
+                       std::int64_t ldw, const TapWalk& walk, const T* start, T* sums,
+                       std::int64_t ld) {
+  const Cut cut = cut_rows<T>(channels, channels);
+  visit_size<lanes<T>>(cut.size, [&](auto size) {
+    constexpr int L = decltype(size)::value;
+    begin_rows<L>(cut, start, walk.rows, sums, ld);
+    const Soon fetched = soon(x, ldx, channels, walk.in, walk);
+    add_runs<L, Weights::shared>(cut, x, ldx, w, ldw, nullptr, walk, &fetched, 1, sums, ld);
+    settle<L>(cut, walk.rows, sums, ld);
+  });
+}
+
+template <class S, class T>
+static void weigh_taps(const S* x, std::int64_t ldx, std::int64_t channels, std::int64_t groups,
+                       const S* w, const std::int32_t* weight_rows, const TapWalk& walk, T* sums,
+                       std::int64_t ld) {
+  const Cut cut = cut_rows<T>(channels, groups);
+  visit_size<lanes<T>>(cut.size, [&](auto size) {
+    constexpr int L = decltype(size)::value;
+    begin_rows<L, T>(cut, nullptr, walk.rows, sums, ld);
+    const Soon fetched[2] = {
+        soon(x, ldx, channels, walk.in, walk),
+        soon(w, walk.taps * groups, walk.taps * groups, weight_rows, walk)};
+    const auto add = [&](auto kind) {
+      add_runs<L, decltype(kind)::value>(cut, x, ldx, w, groups, weight_rows, walk, fetched, 2,
+                                         sums, ld);
+    };
+    if (cut.weights == Weights::channels)
+      add(Kind<Weights::channels>{});
+    else if (cut.weights == Weights::pieces)
+      add(Kind<Weights::pieces>{});
+    else
+      add(Kind<Weights::one>{});
+    settle<L>(cut, walk.rows, sums, ld);
+  });
+}
+
+// e += a b, channel by channel.
+template <int L, class S, class T>
+static inline void multiply_row(const S* a, const S* b, T* e, std::int64_t n) {
+  std::int64_t c = 0;
+  for (; c + L <= n; c += L) {
+    auto sum = load_piece<L, T, T>(e + c);
+    sum += load_piece<L, S, T>(a + c) * load_piece<L, S, T>(b + c);
+    store_piece<L, T>(e + c, sum);
+  }
+  if constexpr (L > 1)
+    if (c < n) multiply_row<L / 2>(a + c, b + c, e + c, n - c);
+}
+
+// products[0 .. L) <- channel products of one group of one pair, added up to L numbers.
+template <int L, class S, class T>
+static inline void multiply_group(const S* a, const S* b, std::int64_t n, T* products) {
+  auto sum = load_piece<L, S, T>(a) * load_piece<L, S, T>(b);
+  std::int64_t c = L;
+  for (; c + L <= n; c += L)
+    sum += load_piece<L, S, T>(a + c) * load_piece<L, S, T>(b + c);
+  store_piece<L, T>(products, sum);
+  for (; c < n; ++c) products[0] += T(widen(a[c])) * T(widen(b[c]));
+}
+
+// pairs and groups multiplied before their products are added up
+constexpr std::int64_t product_count = 1024;
+
+template <int L, class S, class T>
+static void dot_groups(const S* a, const S* b, std::int64_t channels, std::int64_t groups,
+                       const TapWalk& walk, T* e) {
+  const std::int64_t length = channels / groups;
+  const std::int64_t block = groups < product_count / L ? groups : product_count / L;
+  const std::int64_t batch = product_count / L / block;
+  alignas(VECTOR_BYTES) T products[product_count + 2 * lanes<T>] = {};
+  const Soon fetched = soon(a, channels, channels, walk.in, walk);
+  for (std::int64_t t = 0; t < walk.taps; ++t) {
+    std::int64_t p = walk.from[t], stop = p;
+    while (stop < walk.end[t] && walk.out[stop] - walk.first < walk.rows) ++stop;
+    walk.next[t] = stop;
+    fetched.fetch(t, walk.taps);
+    for (; p < stop; p += batch) {
+      const std::int64_t n = stop - p < batch ? stop - p : batch;
+      for (std::int64_t group = 0; group < groups; group += block) {
+        const std::int64_t now = groups - group < block ? groups - group : block;
+        T* to = products;
+        for (std::int64_t i = p; i < p + n; ++i) {
+          const S* left = a + walk.in[i] * channels + group * length;
+          const S* right = b + walk.out[i] * channels + group * length;
+          for (std::int64_t g = 0; g < now; ++g, to += L)
+            multiply_group<L>(left + g * length, right + g * length, length, to);
+        }
+        std::int64_t left = n * now * L;
+        for (int step = L; step > 1; step /= 2) {
+          left /= 2;
+          for (std::int64_t i = 0; i < left; i += lanes<T>)
+            store(products + i,
+                  add_neighbours<T>(load(products + 2 * i), load(products + 2 * i + lanes<T>)));
+        }
+        const T* dots = products;
+        for (std::int64_t i = p; i < p + n; ++i) {
+          T* add = e + ((walk.out[i] - walk.first) * walk.taps + t) * groups + group;
+          for (std::int64_t g = 0; g < now; ++g) add[g] += *dots++;
+        }
+      }
+    }
+  }
+}
+
+template <class S, class T>
+static void dot_taps(const S* a, const S* b, std::int64_t channels, std::int64_t groups,
+                     const TapWalk& walk, T* e) {
+  if (groups < channels)
+    return visit_size<lanes<T>>(piece_size<T>(channels / groups), [&](auto size) {
+      dot_groups<decltype(size)::value>(a, b, channels, groups, walk, e);
+    });
+  const Soon fetched = soon(a, channels, channels, walk.in, walk);
+  for (std::int64_t t = 0; t < walk.taps; ++t) {
+    fetched.fetch(t, walk.taps);
+    std::int64_t p = walk.from[t];
+    for (; p < walk.end[t]; ++p) {
+      const std::int64_t row = walk.out[p] - walk.first;
+      if (row >= walk.rows) break;
+      multiply_row<lanes<T>>(a + walk.in[p] * channels, b + walk.out[p] * channels,
+                             e + (row * walk.taps + t) * groups, channels);
+    }
+    walk.next[t] = p;
+  }
+}
