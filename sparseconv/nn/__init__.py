@@ -6,6 +6,7 @@ from sparseconv.nn.conv.dense import DenseConv3d
 from sparseconv.nn.conv.depthwise import DepthwiseConv3d
 from sparseconv.nn.conv.depthwise_dilated_separable import DepthwiseDilatedSeparableConv3d
 from sparseconv.nn.conv.depthwise_separable import DepthwiseSeparableConv3d
+from sparseconv.nn.conv.dim import DimConv2d, DimConv3d
 from sparseconv.nn.conv.flattened import FlattenedConv3d
 from sparseconv.nn.conv.generative import SparseGenerativeConv3d
 from sparseconv.nn.conv.group_pointwise import GroupPointwiseConv3d
@@ -63,6 +64,8 @@ __all__ = [
     "DepthwiseConv3d",
     "DepthwiseDilatedSeparableConv3d",
     "DepthwiseSeparableConv3d",
+    "DimConv2d",
+    "DimConv3d",
     "Dropout",
     "Family",
     "FlattenedConv3d",
