@@ -1,5 +1,6 @@
 """Layers: ordinary `torch.nn.Module`s on sparse tensors."""
 
+from sparseconv.nn.conv.cond import CondConv3d
 from sparseconv.nn.conv.coord import CoordConv3d
 from sparseconv.nn.conv.deformable import DeformConv3d
 from sparseconv.nn.conv.dense import DenseConv3d
@@ -7,6 +8,7 @@ from sparseconv.nn.conv.depthwise import DepthwiseConv3d
 from sparseconv.nn.conv.depthwise_dilated_separable import DepthwiseDilatedSeparableConv3d
 from sparseconv.nn.conv.depthwise_separable import DepthwiseSeparableConv3d
 from sparseconv.nn.conv.dim import DimConv2d, DimConv3d
+from sparseconv.nn.conv.dynamic import DynamicConv3d
 from sparseconv.nn.conv.flattened import FlattenedConv3d
 from sparseconv.nn.conv.generative import SparseGenerativeConv3d
 from sparseconv.nn.conv.group_pointwise import GroupPointwiseConv3d
@@ -18,6 +20,7 @@ from sparseconv.nn.conv.local_relation import LocalRelation3d
 from sparseconv.nn.conv.masked import MaskedConv3d
 from sparseconv.nn.conv.mix import MixConv3d
 from sparseconv.nn.conv.octave import OctaveConv3d
+from sparseconv.nn.conv.od import ODConv3d
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
 from sparseconv.nn.conv.regular import SparseConv3d
 from sparseconv.nn.conv.selective_kernel import SKConv3d
@@ -57,6 +60,7 @@ __all__ = [
     "GELU",
     "AvgPool3d",
     "BatchNorm",
+    "CondConv3d",
     "CoordConv3d",
     "Cost",
     "DeformConv3d",
@@ -67,6 +71,7 @@ __all__ = [
     "DimConv2d",
     "DimConv3d",
     "Dropout",
+    "DynamicConv3d",
     "Family",
     "FlattenedConv3d",
     "GlobalAvgPool",
@@ -84,6 +89,7 @@ __all__ = [
     "MaskedConv3d",
     "MaxPool3d",
     "MixConv3d",
+    "ODConv3d",
     "OctaveConv3d",
     "OnFeatures",
     "PointwiseConv3d",

@@ -11,24 +11,17 @@ from sparseconv.ops.items import item_order, split_by_item
 from sparseconv.tensor.rulebook import Rulebook
 from sparseconv.testing import oracle
 from sparseconv.testing.oracle import Spec
+from sparseconv.testing.scans import convolved
 from sparseconv.testing.scenes import room, scene
+from sparseconv.testing.twins import grid_of
 
 CLOSE = {"rtol": 1e-11, "atol": 1e-11}
 
 
 def one_by_one(x, weight, bias, spec, out, groups):
     """Dense convolution of every scan alone with its own kernel, read at the output sites."""
-    grid = oracle.densify(oracle.sites_of(x.coords), x.features, x.spatial_shape, x.batch_size)
-    kernel = weight.permute(0, 3, 2, 1).reshape(
-        *weight.shape[:1], -1, weight.shape[2], *spec.kernel
-    )
-    scans = [
-        oracle.dense_conv(
-            grid[b : b + 1], kernel[b], None if bias is None else bias[b], spec, groups
-        )
-        for b in range(x.batch_size)
-    ]
-    return oracle.read(torch.cat(scans), out)
+    kernels = weight.permute(0, 3, 2, 1).reshape(len(weight), -1, weight.shape[2], *spec.kernel)
+    return oracle.read(convolved(grid_of(x), kernels, bias, spec, groups), out)
 
 
 GEOMETRIES = {
