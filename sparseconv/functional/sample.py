@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sparseconv._errors import complain
 from sparseconv.functional.conv import by_tap
-from sparseconv.geometry import Geometry
+from sparseconv.geometry import Geometry, Triple
 from sparseconv.ops._checks import describe
 from sparseconv.ops.sample import deform_conv, sample_sum
 from sparseconv.tensor.sparse_tensor import SparseTensor
@@ -15,38 +15,49 @@ from sparseconv.tensor.sparse_tensor import SparseTensor
 
 def tap_grid(
     geometry: Geometry,
-    scale: float,
-    like: Tensor,
-) -> Tensor:  # [K, 3]
+    scale: float = 1.0,
+    *,
+    centre: bool = True,
+) -> Tensor:  # [K, 3] float64
     """Return where the taps lie, voxels from `o * stride`: scaled about the window's centre.
 
-    `centre + scale * (tap * dilation - half)`, with `half = dilation * (kernel_size - 1) // 2` and
-    `centre = half - padding`; with a scale of 1 this is `tap * dilation - padding`.
+    `middle + scale * (tap * dilation - half)`, with `half = dilation * (kernel_size - 1) // 2` and
+    `middle = half - padding`; with a scale of 1 this is `tap * dilation - padding`.
+
+    Args:
+        geometry: of the kernel.
+        scale: of the grid of taps.
+        centre: whether the tap in the middle of the list is among them.
     """
-    offsets = torch.tensor(geometry.offsets, dtype=like.dtype, device=like.device).reshape(-1, 3)
     reach = zip(geometry.dilation, geometry.size, geometry.padding, strict=True)
-    centre = [d * (k - 1) // 2 - p for d, k, p in reach]
-    middle = torch.tensor(centre, dtype=like.dtype, device=like.device)
-    return middle + scale * (offsets - middle)
+    middle = torch.tensor([d * (k - 1) // 2 - p for d, k, p in reach], dtype=torch.float64)
+    grid = torch.tensor(geometry.offsets, dtype=torch.float64).reshape(-1, 3)
+    grid = middle + scale * (grid - middle)
+    half = geometry.taps // 2
+    return grid if centre else torch.cat([grid[:half], grid[half + 1 :]])
+
+
+def _taps(geometry: Geometry) -> Tensor:  # [K, 3] int64
+    return torch.tensor(geometry.offsets).reshape(-1, 3)
 
 
 def _where(
     x: SparseTensor,
     offsets: Tensor,  # [M, K, G, 3]
-    geometry: Geometry,
+    grid: Tensor,  # [K, 3]
+    stride: Triple,
     sites: SparseTensor,
-    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return coords, block index, items of the output sites and positions, all from one middle."""
-    if offsets.dim() != 4 or offsets.shape[1] != geometry.taps or offsets.shape[3] != 3:
-        expected = f"shape [M, {geometry.taps}, G, 3]"
-        raise ValueError(complain("offsets", expected, describe(offsets)))
+    taps = grid.shape[0]
+    if offsets.dim() != 4 or offsets.shape[1] != taps or offsets.shape[3] != 3:
+        raise ValueError(complain("offsets", f"shape [M, {taps}, G, 3]", describe(offsets)))
     offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
     coords, blocks, middle = x.topology.centred(x.level)
-    stride = torch.tensor(geometry.stride, device=offsets.device)
-    base = (sites.coords[:, 1:] * stride - middle).to(offsets.dtype)
-    grid = base[:, None] + tap_grid(geometry, scale, offsets)
-    positions = torch.add(grid[:, :, None], offsets, alpha=scale)
+    step = torch.tensor(stride, device=offsets.device)
+    base = (sites.coords[:, 1:] * step - middle).to(offsets.dtype)
+    taps_at = base[:, None] + grid.to(offsets)
+    positions = taps_at[:, :, None] + offsets
     return coords, blocks, sites.coords[:, 0].contiguous(), positions
 
 
@@ -54,25 +65,23 @@ def weighted_samples(
     x: SparseTensor,  # [N, C]
     offsets: Tensor,  # [M, K, G, 3]
     weights: Tensor | None,  # [M, K, G]
-    geometry: Geometry,
+    grid: Tensor,  # [K, 3]
     sites: SparseTensor,
-    *,
-    scale: float = 1.0,
+    stride: Triple = (1, 1, 1),
 ) -> SparseTensor:  # [M, C]
     """Sum what is read about every output site, at taps moved by offsets of its own.
 
-    `y[o, c] = sum over taps t of weights[o, t, g] x(p[o, t, g])[c]` with `g = c // (C / G)` and
-    `p[o, t, g] = o * stride + centre + scale * (tap * dilation - half + offsets[o, t, g])`, half
-    and centre being `dilation * (kernel_size - 1) // 2` and that less the padding: with a scale of
-    1, where a convolution reads, plus the offset. `x(p)` is trilinear; sites that are absent add 0.
+    `y[o, c] = sum over taps t of weights[o, t, g] x(o * stride + grid[t] + offsets[o, t, g])[c]`,
+    `g = c // (C / G)`. `x(p)` is trilinear between the eight sites around p; sites that are absent
+    add 0.
 
     Args:
         x: [N, C].
         offsets: [M, K, G, 3] in voxels of the lattice of `x`, for G groups of channels.
         weights: [M, K, G], or None for ones.
-        geometry: of the kernel.
+        grid: [K, 3], where taps lie without offsets, in voxels; `tap_grid` gives a kernel's.
         sites: its M sites are those of the result; its features are not read.
-        scale: of the grid of taps and the offsets.
+        stride: voxels of the lattice of `x` per voxel of that of `sites`.
 
     Returns:
         [M, C] at the sites of `sites`. Positions are kept in float32, or float64 where the offsets
@@ -84,7 +93,7 @@ def weighted_samples(
     Source:
         Wang et al., "InternImage", arXiv:2211.05778, equation 2.
     """
-    *lattice, positions = _where(x, offsets, geometry, sites, scale)
+    *lattice, positions = _where(x, offsets, grid, stride, sites)
     weights = None if weights is None else weights.to(x.dtype)
     features = sample_sum(x.features, *lattice, positions, weights)
     return SparseTensor.at(sites.topology, sites.level, features)
@@ -127,7 +136,7 @@ def deform_conv3d(
     Source:
         Dai et al., arXiv:1703.06211; Zhu et al., arXiv:1811.11168.
     """
-    *lattice, positions = _where(x, offsets, geometry, sites, 1.0)
+    *lattice, positions = _where(x, offsets, _taps(geometry), geometry.stride, sites)
     mask = None if mask is None else mask.to(x.dtype)
     features = deform_conv(x.features, *lattice, positions, mask, by_tap(weight), bias, groups)
     return SparseTensor.at(sites.topology, sites.level, features)
@@ -138,8 +147,6 @@ def dead_fraction(
     offsets: Tensor,  # [M, K, G, 3]
     geometry: Geometry,
     sites: SparseTensor,
-    *,
-    scale: float = 1.0,
 ) -> Tensor:  # []
     """Return the fraction of moved taps that read nothing: no site is active about them.
 
@@ -150,7 +157,6 @@ def dead_fraction(
         offsets: [M, K, G, 3] in voxels of the lattice of `x`.
         geometry: of the kernel.
         sites: its M sites are those the offsets belong to.
-        scale: of the grid of taps and the offsets.
 
     Returns:
         A number of 0 to 1, a tensor without axes and without gradient; 0 where there are no taps.
@@ -158,7 +164,8 @@ def dead_fraction(
     Raises:
         ValueError: the offsets do not fit the sites and taps.
     """
-    coords, blocks, items, positions = _where(x, offsets.detach(), geometry, sites, scale)
+    where = x, offsets.detach(), _taps(geometry), geometry.stride, sites
+    coords, blocks, items, positions = _where(*where)
     ones = torch.ones(len(x), 1, dtype=positions.dtype, device=positions.device)
     items = items.repeat_interleave(positions.shape[1] * positions.shape[2])
     found = sample_sum(ones, coords, blocks, items, positions.reshape(-1, 1, 1, 3), None)

@@ -2,6 +2,8 @@
 
 from sparseconv.nn.conv.cond import CondConv3d
 from sparseconv.nn.conv.coord import CoordConv3d
+from sparseconv.nn.conv.dcnv3 import DCNv3_3d
+from sparseconv.nn.conv.dcnv4 import DCNv4_3d
 from sparseconv.nn.conv.deformable import DeformConv3d
 from sparseconv.nn.conv.dense import DenseConv3d
 from sparseconv.nn.conv.depthwise import DepthwiseConv3d
@@ -63,6 +65,8 @@ __all__ = [
     "CondConv3d",
     "CoordConv3d",
     "Cost",
+    "DCNv3_3d",
+    "DCNv4_3d",
     "DeformConv3d",
     "DenseConv3d",
     "DepthwiseConv3d",

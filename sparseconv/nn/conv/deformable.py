@@ -13,6 +13,7 @@ from sparseconv.functional.full_grid import on_full_grid
 from sparseconv.functional.sample import dead_fraction, deform_conv3d
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._base import Convolution
+from sparseconv.nn.conv._sites import Padding, SitedConvolution
 from sparseconv.nn.family import Family
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
@@ -27,7 +28,7 @@ class _Heads(Convolution):
             self.bias.zero_()
 
 
-class DeformConv3d(Convolution):
+class DeformConv3d(SitedConvolution):
     """Convolve with taps that a second convolution moves, site by site.
 
     `y[o] = b + sum over taps t of W[t] m[o, t] x(o * stride - padding + t * dilation + d[o, t])`,
@@ -50,8 +51,8 @@ class DeformConv3d(Convolution):
         out_channels: D.
         kernel_size: taps per axis, an int or three.
         stride: voxels, an int or three.
-        padding: voxels, an int or three; or `"same"`, which also keeps the sites of the input, as
-            a submanifold convolution does.
+        padding: voxels, an int or three, `"same"`, `"valid"`, or `"subm"` to keep the input's
+            sites.
         dilation: voxels between taps, an int or three.
         groups: G, of input and output channels.
         offset_groups: H, groups of input channels with offsets of their own.
@@ -76,7 +77,7 @@ class DeformConv3d(Convolution):
         out_channels: int,
         kernel_size: int | Sequence[int],
         stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] | str = 0,
+        padding: Padding = 0,
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
         offset_groups: int = 1,
@@ -87,8 +88,8 @@ class DeformConv3d(Convolution):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        shape = kernel_size, stride, padding, dilation
         factory = {"device": device, "dtype": dtype}
+        shape = kernel_size, stride, padding, dilation
         super().__init__(in_channels, out_channels, *shape, groups, bias, **factory)
         if not isinstance(offset_groups, int) or offset_groups < 1 or in_channels % offset_groups:
             expected = f"a divisor of in_channels {in_channels}"
@@ -96,8 +97,12 @@ class DeformConv3d(Convolution):
         if max_offset is not None and not max_offset > 0:
             raise ValueError(complain("max_offset", "voxels above 0, or None", repr(max_offset)))
         self.offset_groups, self.modulated, self.max_offset = offset_groups, modulated, max_offset
-        self.keeps_sites = padding == "same"
         heads = (4 if modulated else 3) * offset_groups * self.geometry.taps
+        # a tensor, for a traced graph takes every number of a module for one that may change
+        limit = None if max_offset is None else torch.tensor(float(max_offset), **factory)
+        self.register_buffer("limit", limit, persistent=False)
+        padding = "same" if self.keeps_sites else padding
+        shape = kernel_size, stride, padding, dilation
         self.conv_offset = _Heads(in_channels, heads, *shape, **factory)
 
     def forward(
@@ -142,10 +147,10 @@ class DeformConv3d(Convolution):
             out = conv3d(x, weight, bias, geometry, sites=sites)
         values, taps, parts = out.features, geometry.taps, self.offset_groups
         offsets = values[:, : 3 * parts * taps].reshape(-1, parts, taps, 3).transpose(1, 2)
-        if self.max_offset is not None:
+        if self.limit is not None:
             # an offset in 16 bits is coarse enough: its tanh is made of float32
             wide = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
-            offsets = self.max_offset * torch.tanh(wide / self.max_offset)
+            offsets = self.limit * torch.tanh(wide / self.limit)
         mask = None
         if self.modulated:
             logits = values[:, 3 * parts * taps :].reshape(-1, parts, taps)
@@ -181,11 +186,11 @@ class DeformConv3d(Convolution):
 
 
 def _make(in_channels: int, out_channels: int, spatial_shape: Triple | None) -> nn.Module:
-    return DeformConv3d(in_channels, out_channels, 3, padding="same")
+    return DeformConv3d(in_channels, out_channels, 3, padding="subm")
 
 
 def _make_modulated(in_channels: int, out_channels: int, spatial_shape: Triple | None) -> nn.Module:
-    return DeformConv3d(in_channels, out_channels, 3, padding="same", modulated=True)
+    return DeformConv3d(in_channels, out_channels, 3, padding="subm", modulated=True)
 
 
 ON_SPARSE = (

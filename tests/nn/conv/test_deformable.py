@@ -43,9 +43,9 @@ def expected(layer, x, spec, sites):
 
 CASES = {
     # kernel, stride, padding, dilation, groups, offset groups, modulated
-    "v1": (3, 1, "same", 1, 1, 1, False),
-    "v2": (3, 1, "same", 1, 2, 2, True),
-    "even, dilated": ((2, 3, 1), 1, "same", 2, 1, 2, True),
+    "v1": (3, 1, "subm", 1, 1, 1, False),
+    "v2": (3, 1, "subm", 1, 2, 2, True),
+    "even, dilated": ((2, 3, 1), 1, "subm", 2, 1, 2, True),
     "strided": ((3, 2, 1), 2, (1, 0, 0), 1, 2, 1, True),
     "growing": (2, 1, 1, 1, 1, 4, False),
 }
@@ -60,9 +60,9 @@ def test_forward_and_gradients(backend, name, case):
     # a third of the random sites will do
     x = sc.SparseTensor(x.coords[:40], x.features[:40], x.spatial_shape, x.batch_size)
     features = x.features.requires_grad_()
-    spec = oracle.Spec.of(*shape)
+    spec = oracle.Spec.of(*("same" if value == "subm" else value for value in shape))
     sites = oracle.sites_of(x.coords)
-    if shape[2] != "same":
+    if shape[2] != "subm":
         sites = oracle.conv_sites(sites, spec, x.spatial_shape)
     y = layer(x)
     assert oracle.sites_of(y.coords) == sites
@@ -81,7 +81,7 @@ def test_forward_and_gradients(backend, name, case):
 @pytest.mark.parametrize("name", ["random_sparse", "full_cube", "far_away", "negative"])
 def test_at_first_it_is_a_plain_convolution(backend, name, dtype, modulated):
     x = scene(name).tensor(4, dtype)
-    layer = DeformConv3d(4, 6, 3, padding="same", modulated=modulated, dtype=dtype)
+    layer = DeformConv3d(4, 6, 3, padding="subm", modulated=modulated, dtype=dtype)
     plain = sc.nn.SubMConv3d(4, 6, 3, dtype=dtype)
     plain.load_state_dict({"weight": layer.weight, "bias": layer.bias})
     share = 0.5 if modulated else 1.0
@@ -92,7 +92,7 @@ def test_at_first_it_is_a_plain_convolution(backend, name, dtype, modulated):
 
 def test_whole_offsets_are_shifted_taps(backend):
     x = scene("random_sparse").tensor(4)
-    layer = DeformConv3d(4, 6, 3, padding="same", dtype=torch.float64)
+    layer = DeformConv3d(4, 6, 3, padding="subm", dtype=torch.float64)
     shifts = torch.randint(-2, 3, (27, 3))
     with torch.no_grad():
         layer.conv_offset.bias.copy_(shifts.flatten())
@@ -138,7 +138,7 @@ def test_planar_arithmetic(backend):
 
 @pytest.mark.parametrize("modulated", [False, True])
 def test_laws(backend, modulated):
-    layer = stirred(DeformConv3d(4, 4, 3, padding="same", modulated=modulated, offset_groups=2))
+    layer = stirred(DeformConv3d(4, 4, 3, padding="subm", modulated=modulated, offset_groups=2))
     x = scene("random_sparse").tensor(4)
     laws.permutation(layer, x, **EXACT)
     laws.translation(layer, x, (1, -2, 3), **EXACT)
@@ -148,7 +148,7 @@ def test_laws(backend, modulated):
 
 
 def test_no_sites(backend):
-    layer = stirred(DeformConv3d(4, 6, 3, padding="same", modulated=True))
+    layer = stirred(DeformConv3d(4, 6, 3, padding="subm", modulated=True))
     x = scene("empty").tensor(4)
     y = layer(x.replace(features=x.features.requires_grad_()))
     y.features.sum().backward()
@@ -156,7 +156,7 @@ def test_no_sites(backend):
     assert not layer.conv_offset.weight.grad.any()
 
 
-@pytest.mark.parametrize("shape", [(3, 1, "same"), (2, 2, 0)])
+@pytest.mark.parametrize("shape", [(3, 1, "subm"), (2, 2, 0)])
 def test_dense_input(backend, shape):
     layer = stirred(DeformConv3d(4, 6, *shape, modulated=True))
     x = scene("full_cube").tensor(4)
@@ -167,7 +167,7 @@ def test_dense_input(backend, shape):
 def test_dead_taps_are_counted(backend):
     coords = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 1]], dtype=torch.int32)
     x = sc.SparseTensor(coords, torch.ones(2, 1))
-    layer = DeformConv3d(1, 1, (1, 1, 3), padding="same")
+    layer = DeformConv3d(1, 1, (1, 1, 3), padding="subm")
     # of the taps at -1, 0, 1 and at 0, 1, 2 the first and the last read nothing
     assert layer.dead_fraction(x).item() == pytest.approx(2 / 6)
     with torch.no_grad():
@@ -183,7 +183,7 @@ def test_dead_taps_are_counted(backend):
 
 def test_offsets_are_held(backend):
     x = scene("random_sparse").tensor(4)
-    layer = DeformConv3d(4, 6, 3, padding="same", max_offset=0.75, dtype=torch.float64)
+    layer = DeformConv3d(4, 6, 3, padding="subm", max_offset=0.75, dtype=torch.float64)
     with torch.no_grad():
         layer.conv_offset.bias.copy_(torch.linspace(-50, 50, 81))
     _, offsets, _ = layer.heads(x)
@@ -196,7 +196,7 @@ def test_autocast_keeps_the_place():
     # at voxel 4001 bfloat16 would read 8 voxels beside
     coords = torch.tensor([[0, 4001, 7, z] for z in range(5)], dtype=torch.int32)
     x = sc.SparseTensor(coords, torch.randn(5, 4), (5000, 8, 8))
-    layer = DeformConv3d(4, 6, 3, padding="same", modulated=True)
+    layer = DeformConv3d(4, 6, 3, padding="subm", modulated=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = layer(x)
     assert y.dtype == torch.bfloat16
@@ -220,7 +220,7 @@ def test_sites_of_another_tensor(backend):
     [
         ({"offset_groups": 3}, "offset_groups: expected a divisor of in_channels 4, found 3"),
         ({"max_offset": 0}, "max_offset: expected voxels above 0"),
-        ({"padding": "same", "stride": 2}, "padding: expected a number"),
+        ({"padding": "subm", "stride": 2}, "padding: expected a number"),
         ({"groups": 3}, "groups: expected a divisor"),
     ],
 )
@@ -230,7 +230,7 @@ def test_refusals(change, words):
 
 
 def test_refused_input():
-    layer = DeformConv3d(4, 6, 3, padding="same")
+    layer = DeformConv3d(4, 6, 3, padding="subm")
     with pytest.raises(ValueError, match="expected 4 channels, found 5"):
         layer(scene("line").tensor(5, torch.float32))
     x, geometry = scene("line").tensor(4, torch.float32), layer.geometry
@@ -242,5 +242,5 @@ def test_refused_input():
 
 
 def test_what_it_is_called():
-    layer = DeformConv3d(4, 6, 3, padding="same", modulated=True, offset_groups=2)
+    layer = DeformConv3d(4, 6, 3, padding="subm", modulated=True, offset_groups=2)
     assert "offset_groups=2, modulated=True" in repr(layer)
