@@ -8,6 +8,7 @@ import importlib
 from types import ModuleType
 
 from sparseconv import functional, io, models, nn
+from sparseconv.backends.memory import keep_freed_memory
 from sparseconv.functional.rulebook import convolve, rulebook
 from sparseconv.ops._registry import use_backend
 from sparseconv.tensor.batch import batch, unbatch
@@ -32,6 +33,7 @@ __all__ = [
     "from_dense",
     "functional",
     "io",
+    "keep_freed_memory",
     "models",
     "nn",
     "plan",

@@ -1,8 +1,10 @@
 #include "bindings/bind.hpp"
+#include "core/allocator.hpp"
 #include "simd/dispatch.hpp"
 
 NB_MODULE(_native, m) {
   using namespace sparseconv;
+  settle_allocator();
   m.doc() = "Compiled CPU kernels. Addresses are those of checked, contiguous CPU tensors.";
   m.def("isa", [] { return std::string(table().name); }, "Instruction set in use.");
   m.def("available_isas", &available_isas,
@@ -18,6 +20,8 @@ NB_MODULE(_native, m) {
 #endif
       },
       "Whether the kernels can use more than one thread.");
+  m.def("keep_freed_memory", &keep_freed_memory,
+        "Keep freed memory in the process; whether the C library can.");
   bind_coords(m);
   bind_features(m);
   bind_merge(m);

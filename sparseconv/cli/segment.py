@@ -68,9 +68,11 @@ def run(args: argparse.Namespace) -> None:
         check_file(Path(args.checkpoint))
     use_threads(args.threads)
 
+    from sparseconv.backends.memory import keep_freed_memory
     from sparseconv.io.registry import check_writable
     from sparseconv.tasks.segment import segment
 
+    keep_freed_memory()
     started = time.perf_counter()
     cloud = read_cloud(source)
     check_writable(output, [*cloud.attributes, *ADDED])

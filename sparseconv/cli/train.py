@@ -75,7 +75,10 @@ def run(args: argparse.Namespace) -> None:
         check_file(Path(args.init))
     use_threads(args.threads)
 
+    from sparseconv.backends.memory import keep_freed_memory
     from sparseconv.tasks.train import train
+
+    keep_freed_memory()
 
     try:
         out.mkdir(parents=True, exist_ok=True)
