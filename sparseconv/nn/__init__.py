@@ -1,5 +1,9 @@
 """Layers: ordinary `torch.nn.Module`s on sparse tensors."""
 
+from sparseconv.nn.blocks.eesp import EESPBlock
+from sparseconv.nn.blocks.mobile import MobileNetBlock
+from sparseconv.nn.blocks.shuffle import ShuffleNetUnit
+from sparseconv.nn.blocks.xception import XceptionBlock
 from sparseconv.nn.conv.cond import CondConv3d
 from sparseconv.nn.conv.coord import CoordConv3d
 from sparseconv.nn.conv.dcnv3 import DCNv3_3d
@@ -76,6 +80,7 @@ __all__ = [
     "DimConv3d",
     "Dropout",
     "DynamicConv3d",
+    "EESPBlock",
     "Family",
     "FlattenedConv3d",
     "GlobalAvgPool",
@@ -93,6 +98,7 @@ __all__ = [
     "MaskedConv3d",
     "MaxPool3d",
     "MixConv3d",
+    "MobileNetBlock",
     "ODConv3d",
     "OctaveConv3d",
     "OnFeatures",
@@ -101,6 +107,7 @@ __all__ = [
     "ReLU",
     "SKConv3d",
     "Sequential",
+    "ShuffleNetUnit",
     "ShuffledGroupConv3d",
     "SiLU",
     "Sigmoid",
@@ -112,6 +119,7 @@ __all__ = [
     "SubMConv3d",
     "SumPool3d",
     "Unpool",
+    "XceptionBlock",
     "cost",
     "families",
     "family",
