@@ -22,9 +22,11 @@ from sparseconv.nn.conv.inception import InceptionConv3d
 from sparseconv.nn.conv.inverse import SparseInverseConv3d
 from sparseconv.nn.conv.invertible import InvConv1x1
 from sparseconv.nn.conv.involution import Involution3d
+from sparseconv.nn.conv.kernel_warehouse import KernelWarehouse, KWConv3d
 from sparseconv.nn.conv.local_relation import LocalRelation3d
 from sparseconv.nn.conv.masked import MaskedConv3d
 from sparseconv.nn.conv.mix import MixConv3d
+from sparseconv.nn.conv.non_local import NonLocal3d
 from sparseconv.nn.conv.octave import OctaveConv3d
 from sparseconv.nn.conv.od import ODConv3d
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
@@ -91,6 +93,8 @@ __all__ = [
     "Interpolate",
     "InvConv1x1",
     "Involution3d",
+    "KWConv3d",
+    "KernelWarehouse",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -99,6 +103,7 @@ __all__ = [
     "MaxPool3d",
     "MixConv3d",
     "MobileNetBlock",
+    "NonLocal3d",
     "ODConv3d",
     "OctaveConv3d",
     "OnFeatures",

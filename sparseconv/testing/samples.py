@@ -117,6 +117,9 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
             yield Sample("tap_sum", kind, (normal(n, 4), own, *book, m, False))
             yield Sample("tap_sum", f"{kind}-transposed", (normal(m, 4), own, *book, n, True))
             yield Sample("tap_dot", kind, (normal(n, 4), normal(m, 4), *book, groups))
+        ends = torch.tensor([0, n // 2, n // 2, n])
+        yield Sample("running_sums", label, (normal(n, 3), ends, False))
+        yield Sample("running_sums", f"{label}-reverse", (normal(n, 3), ends, True))
         # values far apart, so that a finite difference changes no winner
         apart = torch.randperm(n * 3, generator=rng).to(dtype).reshape(n, 3)
         yield Sample("pool_max", label, (apart, *book[:2], m))

@@ -38,7 +38,7 @@ def test_layers_add_up(x):
 
 def test_every_op_is_known():
     arithmetic = {s.op for s in (*samples.arithmetic(), *samples.inference())}
-    elementwise = {"pool_max", "batch_norm", "norm_apply", "norm_grad"}
+    elementwise = {"running_sums", "pool_max", "batch_norm", "norm_apply", "norm_grad"}
     backward = {op for op in arithmetic if op.endswith(("_grad", "_grad_weight"))}
     assert {s.op for s in samples.placement()} <= PLACING
     assert arithmetic - elementwise - backward <= set(FORMULAS)
