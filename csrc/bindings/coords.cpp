@@ -112,7 +112,7 @@ void bind_coords(nb::module_& m) {
       [](Address pyramid, std::int64_t words, std::int64_t depth, std::int64_t rows,
          int threads) -> nb::object {
         const std::int64_t* block = pointer<const std::int64_t>(pyramid);
-        if (!pyramid_holds(block, words, depth, rows)) return nb::none();
+        if (!pyramid_holds(block, words, depth, rows, 0)) return nb::none();
         Book book;
         {
           const nb::gil_scoped_release unlocked;
@@ -123,13 +123,13 @@ void bind_coords(nb::module_& m) {
       },
       nb::arg("pyramid"), nb::arg("words"), nb::arg("depth"), nb::arg("rows"), nb::arg("threads"),
       "Return in_rows, out_rows and segments of the 27 taps on a level of so many rows; None where "
-      "the pyramid does not hold it and the level above.");
+      "the pyramid does not hold it.");
   m.def(
       "halve",
       [](Address pyramid, std::int64_t words, std::int64_t depth, Address coords, std::int64_t rows,
          int threads) -> nb::object {
         const std::int64_t* block = pointer<const std::int64_t>(pyramid);
-        if (!pyramid_holds(block, words, depth, rows)) return nb::none();
+        if (!pyramid_holds(block, words, depth, rows, 1)) return nb::none();
         Halved made;
         {
           const nb::gil_scoped_release unlocked;

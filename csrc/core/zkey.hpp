@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "core/key.hpp"
+#include "simd/table.hpp"
 
 namespace sparseconv {
 
@@ -110,6 +111,23 @@ class ZKey {
   Bit bit(int a, int level) const {
     if (level == top_[a] || level < low_bits_[a]) return {places_[a][level], false};
     return level < top_[a] ? Bit{places_[a][top_[a]], true} : Bit{-1, false};
+  }
+
+  // The same for keys of 32 bits, for loops over many sites.
+  ZSpread spread() const {
+    ZSpread made{{std::uint32_t(low_batch_), base_[0] + 0x80000000u, base_[1] + 0x80000000u,
+                  base_[2] + 0x80000000u},
+                 batch_bit_,
+                 2 * chunks_,
+                 {}};
+    for (int a = 0; a < 3; ++a)
+      for (int chunk = 0; chunk < 2 * chunks_; ++chunk)
+        for (int v = 0; v < 16; ++v)
+          made.of[a][chunk][v] = std::uint32_t(spread_[a][chunk / 2][v << (4 * (chunk % 2))]);
+    while (made.chunks > 0 && !made.of[0][made.chunks - 1][15] && !made.of[1][made.chunks - 1][15] &&
+           !made.of[2][made.chunks - 1][15])
+      --made.chunks;
+    return made;
   }
 
   // Call run(of) with a function from site to key, made for the chunks this box needs.

@@ -7,6 +7,7 @@
 #include "core/buffer.hpp"
 #include "core/parallel.hpp"
 #include "core/zkey.hpp"
+#include "simd/dispatch.hpp"
 
 namespace sparseconv {
 
@@ -24,19 +25,31 @@ class ZSorted {
           int threads)
       : n_(n), blocks_(threads > 1 && n >= 1 << 15 ? threads : 1) {
     std::vector<std::int64_t> falls(std::size_t(blocks_), 0);
-    key.with([&](auto&& of) {
+    if constexpr (sizeof(K) == 4) {
+      const ZSpread spread = key.spread();
+      const SiteLoops& loops = table().sites;
       each_block([&](int block, std::int64_t begin, std::int64_t end) {
-        std::int64_t fallen = 0;
-        K last = begin > 0 ? K(of(sites[begin - 1])) : K(0);
-        for (std::int64_t i = begin; i < end; ++i) {
-          const K now = K(of(sites[i]));
-          fallen += now < last;
-          keys[i] = last = now;
-        }
-        falls[std::size_t(block)] = fallen;
+        falls[std::size_t(block)] =
+            loops.z_keys(spread, reinterpret_cast<const std::int32_t*>(sites), begin, end, keys);
       });
-    });
-    for (const std::int64_t fallen : falls) moved_ = moved_ || fallen > 0;
+    } else {
+      key.with([&](auto&& of) {
+        each_block([&](int block, std::int64_t begin, std::int64_t end) {
+          std::int64_t fallen = 0;
+          K last = 0;
+          for (std::int64_t i = begin; i < end; ++i) {
+            const K now = K(of(sites[i]));
+            fallen += now < last;
+            keys[i] = last = now;
+          }
+          falls[std::size_t(block)] = fallen;
+        });
+      });
+    }
+    for (int block = 0; block < blocks_; ++block) {
+      const std::int64_t begin = n_ * block / blocks_;
+      moved_ = moved_ || falls[std::size_t(block)] > 0 || (block > 0 && keys[begin] < keys[begin - 1]);
+    }
     if (moved_) sort(key.bits(), keys, rows);
   }
 

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::int64_t few_nodes = 32;  // a root small enough to compare all with all
 constexpr std::int64_t line = 8;        // words of a cache line
+constexpr std::int64_t slack = 16;      // families and keys that may be written behind the last
 
 // The octant of a node from its key, at one level.
 struct OctantOf {
@@ -63,6 +64,11 @@ constexpr KidWords kid_words = make_kid_words();
 template <class K>
 void gather_families(const K* keys, std::int64_t n, int shift, const OctantOf& octant,
                      std::uint64_t* families, K* parents) {
+  if constexpr (sizeof(K) == 4)
+    if (octant.plain && shift == 3 && table().sites.gather_families) {
+      table().sites.gather_families(keys, n, families, parents);
+      return;
+    }
   const auto run = [&](auto&& octant_at) {
     std::int64_t parent = 0;
     std::uint64_t first = 0;
@@ -147,7 +153,7 @@ Buffer<std::int64_t> pyramid_with(const ZKey& key, const OrderHead& order, const
     LevelPlace& place = head.levels[level];
     place.nodes = order.nodes[level];
     if (level == 0) continue;
-    place.families = take(8 * (place.nodes + 8));
+    place.families = take(8 * (place.nodes + slack));
     place.words = take(8 * place.nodes);
     above += place.nodes;
   }
@@ -157,11 +163,12 @@ Buffer<std::int64_t> pyramid_with(const ZKey& key, const OrderHead& order, const
   Buffer<std::int64_t> made(words);
   std::int64_t* block = made.data();
   // gaps, and what may be read behind families
-  for (const std::int64_t begin : parts) std::fill_n(block + begin - 2 * line, 2 * line, 0);
+  for (const std::int64_t begin : parts) std::fill_n(block + begin - 2 * slack, 2 * slack, 0);
   if (rows) std::copy_n(rows, n, part<std::int32_t>(block, head.rows));
 
   const std::int64_t widest = head.levels[1].nodes;
-  Buffer<K> of_level[2] = {Buffer<K>(widest), Buffer<K>(head.root > 1 ? head.levels[2].nodes : 0)};
+  Buffer<K> of_level[2] = {Buffer<K>(widest + slack),
+                           Buffer<K>(head.root > 1 ? head.levels[2].nodes + slack : 0)};
   const K* children = keys;
   for (int level = 0; level < head.root; ++level) {
     const LevelPlace &from = head.levels[level], &to = head.levels[level + 1];
@@ -237,10 +244,10 @@ Buffer<std::int64_t> make_pyramid(const Site* sites, std::int64_t n, const std::
 }
 
 bool pyramid_holds(const std::int64_t* pyramid, std::int64_t words, std::int64_t depth,
-                   std::int64_t rows) {
+                   std::int64_t rows, std::int64_t above) {
   if (words < words_of_head<PyramidHead> || depth < 0) return false;
   const PyramidHead& head = *part<PyramidHead>(pyramid, 0);
-  return depth < head.root && head.levels[depth].nodes == rows;
+  return depth + above <= head.root && head.levels[depth].nodes == rows;
 }
 
 }  // namespace sparseconv

@@ -26,9 +26,9 @@ Buffer<std::int64_t> site_order(const Site* sites, std::int64_t n, int threads);
 Buffer<std::int64_t> make_pyramid(const Site* sites, std::int64_t n, const std::int64_t* order,
                                   std::int64_t order_words, int threads);
 
-// Whether the pyramid holds level `depth`, which has `rows` sites, and the level above it.
+// Whether the pyramid holds level `depth`, which has `rows` sites, and `above` levels above it.
 bool pyramid_holds(const std::int64_t* pyramid, std::int64_t words, std::int64_t depth,
-                   std::int64_t rows);
+                   std::int64_t rows, std::int64_t above);
 
 // The rulebook of the 3 x 3 x 3 taps on the level `depth` halvings above the sites. At depth 0
 // neighbours are listed first: 8 bytes a site and 4 a pair.

@@ -1,6 +1,7 @@
 #include "core/pyramid_block.hpp"
 #include "core/zsort.hpp"
 #include "kernels/pyramid.hpp"
+#include "simd/dispatch.hpp"
 
 namespace sparseconv {
 namespace {
@@ -20,6 +21,18 @@ SitesHead head_of(const Box& box, std::int64_t n) {
 // levels whose shift leaves the highest bit that differs.
 template <class K>
 void count_nodes(const ZKey& key, const K* keys, std::int64_t n, OrderHead& head) {
+  if constexpr (sizeof(K) == 4) {
+    int bits[most_levels + 1], levels = 0;
+    while (levels <= most_levels && key.bits_below(levels) < key.bits()) {
+      bits[levels] = key.bits_below(levels);
+      ++levels;
+    }
+    // the distinct ones come first: no bit of the key is below plane 0
+    table().sites.count_steps(keys, n, bits, levels, head.nodes);
+    for (int level = 0; level <= most_levels; ++level) head.nodes[level] += n > 0;
+    head.sites.distinct = head.nodes[0];
+    return;
+  }
   // several counters, so that steps of one width do not wait for each other
   std::int64_t steps[4][65] = {};
   for (std::int64_t i = 1; i < n; ++i)
@@ -55,7 +68,15 @@ Buffer<std::int64_t> order_with(const ZKey& key, const SitesHead& sites_head, co
 }  // namespace
 
 Buffer<std::int64_t> site_order(const Site* sites, std::int64_t n, int threads) {
-  const Box box = box_of(sites, n);
+  Box box;
+  if (n > 0) {
+    std::int32_t low[4], high[4];
+    table().sites.box(reinterpret_cast<const std::int32_t*>(sites), n, low, high);
+    for (int a = 0; a < 4; ++a) {
+      box.low[a] = low[a];
+      box.high[a] = high[a];
+    }
+  }
   const SitesHead head = head_of(box, n);
   const ZKey key(box);
   if (key.fits() && n <= most_rows)

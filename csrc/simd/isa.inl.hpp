@@ -40,6 +40,8 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 
 #include "simd/norm.inl.hpp"
 
+#include "simd/order.inl.hpp"
+
 #include "simd/sites.inl.hpp"
 
 template <class S, class T>

@@ -75,16 +75,7 @@ static inline void bring_families(const SiteTree& tree, std::int64_t place, std:
                                   std::uint64_t* families, std::int32_t* first,
                                   std::uint32_t* kids) {
   const std::int32_t* list = tree.list + place;
-#ifdef G8
-  for (std::int64_t i = 0; i < count; i += 8) {
-    const __mmask8 there = i + 8 <= count ? 0xff : __mmask8((1u << (count - i)) - 1);
-    const __m256i node = _mm256_maskz_loadu_epi32(there, list + i);
-    _mm512_storeu_si512(families + i, _mm512_mask_i32gather_epi64(_mm512_setzero_si512(), there, node, tree.families, 8));
-  }
-#else
-#pragma GCC unroll 4
   for (std::int64_t i = 0; i < count; ++i) families[i] = tree.families[list[i]];
-#endif
   for (std::int64_t i = 0; i < count; i += 16) {
     __m512i low, high;
     split(families + i, low, high);
@@ -384,6 +375,10 @@ static void pairs_of_kids(const SiteTree& tree, const std::int32_t* rows, std::i
 
 static SiteLoops site_loops() {
   SiteLoops made;
+  made.box = box;
+  made.z_keys = z_keys;
+  made.count_steps = count_steps;
+  made.gather_families = gather_families;
   made.neighbour_lists = neighbour_lists;
   made.count_lists = count_lists;
   made.count_kids = count_kids;

@@ -142,15 +142,42 @@ struct Loops {
 // children of a node follow one another in the level below, by octant.
 struct SiteTree {
   // [nodes] low 32 bits: the first child; then 8 bits: octants that have one; then 3 bits an octant:
-  // children before its own. Eight more may be read.
+  // children before its own. Fifteen more may be read.
   const std::uint64_t* families;
   // [nodes] low 27 bits: taps that have a neighbour; above: where these are in the list
   const std::uint64_t* words;
   const std::int32_t* list;
 };
 
+// How 32-bit keys in Z-order are made of sites, see core/zkey.hpp: four bits of a coordinate at a
+// time, counted from `base`, are spread to their places.
+struct ZSpread {
+  std::uint32_t base[4];  // of batch, x, y, z
+  int batch_bit;
+  int chunks;  // of four bits
+  alignas(64) std::uint32_t of[3][8][16];
+};
+
 // Loops over sites: numbers of rows, no features.
 struct SiteLoops {
+  // The smallest and largest batch, x, y, z of n sites [n, 4], n > 0.
+  void (*box)(const std::int32_t* sites, std::int64_t n, std::int32_t* low, std::int32_t* high);
+
+  // keys[i] of sites [begin, end). Returns how many are below the one before, the first apart.
+  std::int64_t (*z_keys)(const ZSpread& spread, const std::int32_t* sites, std::int64_t begin,
+                         std::int64_t end, std::uint32_t* keys);
+
+  // counts[level] = keys that differ from the one before in bits[level] or a higher bit, for up to
+  // 32 levels; no bit is beyond 31.
+  void (*count_steps)(const std::uint32_t* keys, std::int64_t n, const int* bits, int levels,
+                      std::int64_t* counts);
+
+  // Families and keys of the parents of n > 0 ascending keys whose lowest three bits are the octant;
+  // sixteen more of each may be written. Returns how many there are. Null where nothing is faster
+  // than one after the other.
+  std::int64_t (*gather_families)(const std::uint32_t* keys, std::int64_t n,
+                                  std::uint64_t* families, std::uint32_t* parents);
+
   // Words and lists of the children of nodes [begin, end): child c is written to words[c] and its
   // neighbours are children; or, where rows [children] is given, all are named by their rows.
   // Lists begin at `place`; 32 numbers more than they take may be written. counts[t] += children

@@ -11,7 +11,8 @@ from sparseconv.ops._checks import FLOATS, describe
 from sparseconv.ops.aggregate import aggregate
 from sparseconv.ops.coords import site_order, unique_coords
 
-DISTINCT = 1  # where an order tells how many sites differ
+# what an order tells: how many sites differ, and their box
+DISTINCT, LOW, HIGH, TOLD = 1, 2, 6, 10
 DUPLICATES = ("error", "sum", "mean", "first")
 
 
@@ -65,28 +66,20 @@ def check_tensors(coords: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
 
 def check_values(
     coords: Tensor, shape: Triple | None, batch_size: int | None
-) -> tuple[Tensor, int]:
+) -> tuple[Tensor, int, Tensor]:
     """Refuse numbers that are out of range: of int32, of the batch, of the lattice.
 
     Returns:
-        int32 coords, and the batch size, found where it was None.
+        int32 coords; the batch size, found where it was None; and the order of the sites.
     """
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 0):
         raise ValueError(complain("batch_size", "an int >= 0 or None", repr(batch_size)))
+    if coords.dtype != torch.int32:
+        coords = _narrowed(coords)
+    order = site_order(coords)
     if coords.shape[0] == 0:
-        return coords.to(torch.int32), batch_size or 0
-    low, high = torch.aminmax(coords, dim=0)
-    low, high = low.tolist(), high.tolist()
-    limits = torch.iinfo(torch.int32)
-    if min(low) < limits.min or max(high) > limits.max:
-        raise ValueError(
-            complain(
-                "coords",
-                f"numbers within int32 ({limits.min} to {limits.max})",
-                f"{min(low)} to {max(high)}",
-                "subtract an origin first",
-            )
-        )
+        return coords, batch_size or 0, order
+    low, high = _box(coords, order)
     found = high[0] + 1
     if low[0] < 0 or (batch_size is not None and found > batch_size):
         raise ValueError(
@@ -108,22 +101,48 @@ def check_values(
                         "leave spatial_shape out for an unbounded lattice",
                     )
                 )
-    return coords.to(torch.int32), found if batch_size is None else batch_size
+    return coords, found if batch_size is None else batch_size, order
 
 
-def deduplicate(coords: Tensor, features: Tensor, how: str) -> tuple[Tensor, Tensor, Tensor | None]:
+def _narrowed(coords: Tensor) -> Tensor:
+    limits = torch.iinfo(torch.int32)
+    low, high = (int(end) for end in torch.aminmax(coords)) if coords.numel() else (0, 0)
+    if low < limits.min or high > limits.max:
+        raise ValueError(
+            complain(
+                "coords",
+                f"numbers within int32 ({limits.min} to {limits.max})",
+                f"{low} to {high}",
+                "subtract an origin first",
+            )
+        )
+    return coords.to(torch.int32)
+
+
+def _box(coords: Tensor, order: Tensor) -> tuple[list[int], list[int]]:
+    """Return the smallest and largest batch, x, y, z, which an order tells if it tells anything."""
+    if len(order):
+        told = order[:TOLD].tolist()
+        return told[LOW:HIGH], told[HIGH:]
+    low, high = torch.aminmax(coords, dim=0)
+    return low.tolist(), high.tolist()
+
+
+def deduplicate(
+    coords: Tensor, features: Tensor, order: Tensor, how: str
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Merge the rows of sites that occur more than once, or refuse them.
 
     Args:
         coords: int32 [N, 4].
         features: [N, C].
+        order: what `site_order(coords)` returned.
         how: one of `DUPLICATES`.
 
     Returns:
         Both as given where every site occurs once, else in Z-order; and the order of the given
         sites, for their pyramid, where it was found and they stay.
     """
-    order = site_order(coords)
     if len(order) and int(order[DISTINCT]) == coords.shape[0]:
         return coords, features, order
     unique, inverse, counts, first = unique_coords(coords)

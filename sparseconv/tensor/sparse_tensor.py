@@ -83,8 +83,8 @@ class SparseTensor:
                 )
             coords, order = coords.to(torch.int32), None
         else:
-            coords, batch_size = check_values(coords, shape, batch_size)
-            coords, features, order = deduplicate(coords, features, duplicates)
+            coords, batch_size, order = check_values(coords, shape, batch_size)
+            coords, features, order = deduplicate(coords, features, order, duplicates)
         level = Level(coords, step, shape, batch_size)
         topology = Topology.of(level)
         if order is not None:

@@ -21,6 +21,7 @@ from sparseconv.tensor.rulebook import Rulebook
 ROOT = "sites"
 CUBE = Geometry.submanifold(3)
 CORNERS = Geometry.make(2, 2)
+_AS_IT_IS = nullcontext()
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,9 +285,9 @@ class Topology:
 
 def _keepable() -> AbstractContextManager:
     """Leave inference mode: what is kept here may later be saved for a backward pass."""
-    if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
-        return torch.inference_mode(False)
-    return nullcontext()
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return _AS_IT_IS
+    return torch.inference_mode(False)
 
 
 def _middle(

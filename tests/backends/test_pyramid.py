@@ -100,8 +100,14 @@ def test_many_sites_sorted_by_two_threads():
         pyramid = cpu_coords.pyramid(sites, order)
         book = cpu.cube_rulebook(sites, pyramid, 0)
         assert_equal(book, cpu.rulebook(sites, NONE, sites, flat, [1, 1, 1], True))
-        results.append((order, pyramid, *book, *cpu.halve(sites, pyramid, 0)))
-    assert_equal(results[0][:1] + results[0][2:], results[1][:1] + results[1][2:])
+        results.append([order, *book])
+        coarser = sites
+        for depth in range(4):
+            coarser, *book = cpu.halve(coarser, pyramid, depth)
+            results[-1] += [coarser, *book, *cpu.cube_rulebook(coarser, pyramid, depth + 1)]
+        expected = cpu.rulebook(coarser, NONE, coarser, flat, [1, 1, 1], True)
+        assert_equal(results[-1][-3:], expected)
+    assert_equal(*results)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ REACH = 2**31
 
 def dense(name: str, value: Tensor, dtype: torch.dtype, dims: int) -> Tensor:
     """Return a contiguous CPU tensor of a dtype and number of dimensions, or refuse."""
-    if value.dtype != dtype or value.dim() != dims or value.device.type != "cpu":
+    if value.dtype != dtype or value.dim() != dims or not value.is_cpu:
         raise TypeError(
             complain(
                 name,

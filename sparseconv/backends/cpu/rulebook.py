@@ -42,8 +42,8 @@ def cube_rulebook(
     depth: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the rulebook of 3 x 3 x 3 taps: from the pyramid where it holds the level."""
-    coords, pyramid = sites("coords", coords), dense("pyramid", pyramid, torch.int64, 1)
-    rows, words, threads = coords.shape[0], pyramid.shape[0], torch.get_num_threads()
+    pyramid = dense("pyramid", pyramid, torch.int64, 1)
+    rows, words, threads = len(coords), len(pyramid), torch.get_num_threads()
     made = _native.cube_rulebook(pyramid.data_ptr(), words, depth, rows, threads)
     if made is None:
         return rulebook(coords, pyramid[:0], coords, CUBE, [1, 1, 1], True)
@@ -58,7 +58,7 @@ def halve(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return halved sites and their rulebook: from the pyramid where it holds the level."""
     coords, pyramid = sites("coords", coords), dense("pyramid", pyramid, torch.int64, 1)
-    rows, words, threads = coords.shape[0], pyramid.shape[0], torch.get_num_threads()
+    rows, words, threads = len(coords), len(pyramid), torch.get_num_threads()
     made = _native.halve(pyramid.data_ptr(), words, depth, coords.data_ptr(), rows, threads)
     if made is None:
         halved = output_coords(coords, CORNERS, [2, 2, 2], [], [], False)
