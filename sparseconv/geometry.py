@@ -10,6 +10,7 @@ from sparseconv._errors import complain
 
 Triple = tuple[int, int, int]
 _KEY = re.compile("".join(rf"{name}(\d+\.\d+\.\d+)" for name in "kspdf"))
+_LIST = re.compile(r"o(-?\d+\.-?\d+\.-?\d+(?:_-?\d+\.-?\d+\.-?\d+)*)s(\d+\.\d+\.\d+)")
 
 
 def triple(name: str, value: int | Sequence[int], *, least: int) -> Triple:
@@ -209,6 +210,46 @@ class Geometry:
             )
         )
         return (out[0], out[1], out[2])
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """Taps that form no box: tap t of output site o reads input site `o * stride + triples[t]`.
+
+    Attributes:
+        triples: offset of each tap, voxels.
+        stride: step of the output lattice, voxels of the input lattice.
+        offsets: the same as 3K ints.
+        key: a unique name, such as `o0.0.0_0.0.-1s1.1.1`.
+    """
+
+    triples: tuple[Triple, ...]
+    stride: Triple = (1, 1, 1)
+    offsets: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    key: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        listed = "_".join(".".join(map(str, tap)) for tap in self.triples)
+        object.__setattr__(self, "offsets", tuple(v for tap in self.triples for v in tap))
+        object.__setattr__(self, "key", f"o{listed}s{'.'.join(map(str, self.stride))}")
+
+    @property
+    def taps(self) -> int:
+        """Number of taps K."""
+        return len(self.triples)
+
+
+def parse_key(key: str) -> Geometry | Offsets:
+    """Read the `key` of a geometry or of a list of offsets back.
+
+    Raises:
+        ValueError: the text is no key.
+    """
+    if not (found := _LIST.fullmatch(key)):
+        return Geometry.parse(key)
+    listed, stride = found.groups()
+    triples = tuple(tuple(map(int, tap.split("."))) for tap in listed.split("_"))
+    return Offsets(triples, tuple(map(int, stride.split("."))))
 
 
 def mirrored(offsets: Sequence[int]) -> bool:

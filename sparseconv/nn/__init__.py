@@ -4,6 +4,7 @@ from sparseconv.nn.blocks.eesp import EESPBlock
 from sparseconv.nn.blocks.mobile import MobileNetBlock
 from sparseconv.nn.blocks.shuffle import ShuffleNetUnit
 from sparseconv.nn.blocks.xception import XceptionBlock
+from sparseconv.nn.conv.active import ActiveConv3d
 from sparseconv.nn.conv.cond import CondConv3d
 from sparseconv.nn.conv.coord import CoordConv3d
 from sparseconv.nn.conv.dcnv3 import DCNv3_3d
@@ -66,6 +67,7 @@ from sparseconv.nn.sequential import Sequential
 
 __all__ = [
     "GELU",
+    "ActiveConv3d",
     "AvgPool3d",
     "BatchNorm",
     "CondConv3d",

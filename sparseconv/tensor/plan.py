@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sparseconv._errors import complain
-from sparseconv.geometry import Geometry, Triple
+from sparseconv.geometry import Geometry, Offsets, Triple, parse_key
 from sparseconv.tensor.sparse_tensor import SparseTensor
 from sparseconv.tensor.topology import ROOT, Topology
 
@@ -157,8 +157,8 @@ def _made(name: str) -> tuple[str, Geometry, Triple | None]:
 
 
 @cache
-def _book(name: str) -> tuple[str, str, Geometry]:
+def _book(name: str) -> tuple[str, str, Geometry | Offsets]:
     found = _BOOK.fullmatch(name)
     if not found:
         raise ValueError(complain("rulebooks", "names of rulebooks", repr(name)))
-    return found["source"], found["target"], Geometry.parse(found["key"])
+    return found["source"], found["target"], parse_key(found["key"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparseconv._errors import complain
-from sparseconv.geometry import Geometry, Triple, mirrored
+from sparseconv.geometry import Geometry, Offsets, Triple, mirrored
 from sparseconv.ops.blocks import block_index
 from sparseconv.ops.coords import output_coords, pyramid, site_index
 from sparseconv.ops.items import item_order, split_by_item
@@ -111,13 +111,13 @@ class Topology:
                 self.centres[name] = moved, block_index(moved), middle
         return self.centres[name]
 
-    def rulebook(self, source: str, target: str, geometry: Geometry) -> Rulebook:
+    def rulebook(self, source: str, target: str, geometry: Geometry | Offsets) -> Rulebook:
         """Return the rulebook from one level to another, built when first asked for.
 
         Args:
             source: name of the level that is read.
             target: name of the level that is written.
-            geometry: kernel geometry.
+            geometry: of the kernel, or a list of offsets.
 
         Returns:
             Pairs (i, o) of tap t with `source[i].xyz == target[o].xyz * stride + offset[t]`.
