@@ -1,7 +1,35 @@
 #include "bindings/bind.hpp"
 #include "kernels/blocks.hpp"
+#include "kernels/sample.hpp"
 
 namespace sparseconv {
+namespace {
+
+// Where samples are read, checked but for the words of the index, which are opaque.
+struct Place {
+  Positions where;
+
+  Place(Address blocks, std::int64_t words, std::int64_t num_in, Address items, Address positions,
+        bool wide, std::int64_t rows, std::int64_t taps, std::int64_t groups)
+      : where{BlockIndex(checked(blocks, words, num_in)),
+              pointer<const std::int32_t>(items),
+              pointer<const void>(positions),
+              wide,
+              rows,
+              taps,
+              groups} {}
+
+ private:
+  static const std::int32_t* checked(Address blocks, std::int64_t words, std::int64_t num_in) {
+    const auto* from = pointer<const std::int32_t>(blocks);
+    if (!BlockIndex::fits(from, words, num_in))
+      throw std::invalid_argument("blocks: expected what block_index returned for these " +
+                                  std::to_string(num_in) + " coords, found another");
+    return from;
+  }
+};
+
+}  // namespace
 
 void bind_sample(nb::module_& m) {
   m.def(
@@ -15,6 +43,61 @@ void bind_sample(nb::module_& m) {
         return to_numpy(std::move(made));
       },
       nb::arg("coords"), nb::arg("n"), nb::arg("threads"), "Return the block index of sites.");
+
+  nb::class_<Place>(m, "Positions", "Positions [rows, taps, groups, 3] in a block index.")
+      .def(nb::init<Address, std::int64_t, std::int64_t, Address, Address, bool, std::int64_t,
+                    std::int64_t, std::int64_t>(),
+           nb::arg("blocks"), nb::arg("words"), nb::arg("num_in"), nb::arg("items"),
+           nb::arg("positions"), nb::arg("wide"), nb::arg("rows"), nb::arg("taps"),
+           nb::arg("groups"));
+
+  const nb::call_guard<nb::gil_scoped_release> release;
+  m.def(
+      "sample_sum",
+      [](int dtype, const Place& place, std::int64_t channels, Address x, Address weights,
+         Address y, int threads) {
+        sample_sum(dtype, place.where, channels, pointer<void>(x), pointer<void>(weights),
+                   pointer<void>(y), threads);
+      },
+      nb::arg("dtype"), nb::arg("place"), nb::arg("channels"), nb::arg("x"), nb::arg("weights"),
+      nb::arg("y"), nb::arg("threads"), release, "Write y; weights 0 for ones.");
+  m.def(
+      "sample_sum_grad",
+      [](int dtype, const Place& place, std::int64_t channels, Address x, Address weights,
+         Address g, Address grad_x, Address grad_positions, Address grad_weights, int threads) {
+        sample_sum_grad(dtype, place.where, channels, pointer<void>(x), pointer<void>(weights),
+                        pointer<void>(g), pointer<void>(grad_x), pointer<void>(grad_positions),
+                        pointer<void>(grad_weights), threads);
+      },
+      nb::arg("dtype"), nb::arg("place"), nb::arg("channels"), nb::arg("x"), nb::arg("weights"),
+      nb::arg("g"), nb::arg("grad_x"), nb::arg("grad_positions"), nb::arg("grad_weights"),
+      nb::arg("threads"), release, "Write the gradients.");
+  m.def(
+      "deform_conv",
+      [](int dtype, const Place& place, std::int64_t channels, std::int64_t width,
+         std::int64_t groups, Address x, Address mask, Address weight, Address bias, Address y,
+         int threads) {
+        deform_conv(dtype, place.where, {channels, width, groups}, pointer<void>(x),
+                    pointer<void>(mask), pointer<void>(weight), pointer<void>(bias),
+                    pointer<void>(y), threads);
+      },
+      nb::arg("dtype"), nb::arg("place"), nb::arg("channels"), nb::arg("width"), nb::arg("groups"),
+      nb::arg("x"), nb::arg("mask"), nb::arg("weight"), nb::arg("bias"), nb::arg("y"),
+      nb::arg("threads"), release, "Write y; mask and bias 0 for none.");
+  m.def(
+      "deform_conv_grad",
+      [](int dtype, const Place& place, std::int64_t channels, std::int64_t width,
+         std::int64_t groups, Address x, Address mask, Address weight, Address g, Address grad_x,
+         Address grad_positions, Address grad_mask, Address grad_weight, int threads) {
+        deform_conv_grad(dtype, place.where, {channels, width, groups}, pointer<void>(x),
+                         pointer<void>(mask), pointer<void>(weight), pointer<void>(g),
+                         pointer<void>(grad_x), pointer<void>(grad_positions),
+                         pointer<void>(grad_mask), pointer<void>(grad_weight), threads);
+      },
+      nb::arg("dtype"), nb::arg("place"), nb::arg("channels"), nb::arg("width"), nb::arg("groups"),
+      nb::arg("x"), nb::arg("mask"), nb::arg("weight"), nb::arg("g"), nb::arg("grad_x"),
+      nb::arg("grad_positions"), nb::arg("grad_mask"), nb::arg("grad_weight"), nb::arg("threads"),
+      release, "Write the gradients.");
 }
 
 }  // namespace sparseconv

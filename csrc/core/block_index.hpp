@@ -42,6 +42,17 @@ inline int count_bits(std::uint64_t v) {
 #endif
 }
 
+// The lowest bit that is set, of at least one.
+inline int lowest_bit(std::uint64_t v) {
+#if defined(__GNUC__) || defined(__clang__)
+  return __builtin_ctzll(v);
+#else
+  int bit = 0;
+  while (!(v >> bit & 1)) ++bit;
+  return bit;
+#endif
+}
+
 // Bit of a cell by the low two bits of each coordinate.
 constexpr int cell_place[4] = {0, 1, 8, 9};
 inline int cell_bit(int x, int y, int z) {

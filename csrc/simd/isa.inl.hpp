@@ -44,6 +44,8 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 
 #include "simd/sites.inl.hpp"
 
+#include "simd/sample.inl.hpp"
+
 template <class S, class T>
 static Loops<S, T> loops() {
   Loops<S, T> made;
@@ -80,6 +82,8 @@ void fill(Table& table) {
   table.f64_rate = rate<double>();
   table.bf16_rate = rate<float>();
   table.sites = site_loops();
+  table.samples_f32 = sample_loops<float>();
+  table.samples_f64 = sample_loops<double>();
 }
 
 }  // namespace ISA

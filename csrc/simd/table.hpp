@@ -203,6 +203,65 @@ struct SiteLoops {
                         std::int32_t* in, std::int32_t* out);
 };
 
+// Cells about which a row samples, [side, side, side] rows or -1, z fastest.
+constexpr int window_side = 12;
+
+// The cells of one row's positions, i = tap * groups + group.
+template <class T>
+struct CellRow {
+  std::int64_t count;
+  const std::int32_t* place;   // [count]: of the lower corner in the window, or -2 - f
+  const T* fraction;           // [3, count]
+  const T* scale;              // [count], null for ones
+  const std::int32_t* window;  // [side^3] rows
+  const std::int32_t* far;     // [f, 8] rows of the corners of other cells
+};
+
+// Active corners with their weights; every array has room for 8 more than are listed.
+template <class T>
+struct CornerList {
+  std::int32_t* rows;
+  T* shares;
+  std::int32_t* codes;  // corner * count + cell
+};
+
+// Loops over samples between sites, for sums of type T.
+template <class T>
+struct SampleLoops {
+  // place and fraction of positions [n, 3]; place is -1 where the cell does not lie in the window
+  // that begins at `origin`; returns whether all do.
+  bool (*cells_f32)(const float* positions, std::int64_t n, const std::int32_t* origin,
+                    std::int32_t* place, T* fraction);
+  bool (*cells_f64)(const double* positions, std::int64_t n, const std::int32_t* origin,
+                    std::int32_t* place, T* fraction);
+
+  // Append the active corners of cells first, first + step, ...; those of the j-th of them begin at
+  // begin[j], the last ends at begin[count], which is returned. Without `every` corners of weight 0
+  // and the codes are left out.
+  std::int64_t (*corners)(const CellRow<T>& cells, std::int64_t first, std::int64_t step,
+                          std::int64_t count, bool every, std::int32_t* begin,
+                          const CornerList<T>& list, std::int64_t used);
+
+  // y = sum of shares[p] x[rows[p]].
+  void (*sum_list)(const T* x, std::int64_t ldx, std::int64_t width, const std::int32_t* rows,
+                   const T* shares, std::int64_t n, T* y);
+
+  // dots[p] = <x[rows[p]], g[with[p]]>.
+  void (*dot_list)(const T* x, std::int64_t ldx, const T* g, std::int64_t ldg, std::int64_t width,
+                   const std::int32_t* rows, const std::int32_t* with, std::int64_t n, T* dots);
+
+  // y[rows[p]] += shares[p] g[with[p]], in order.
+  void (*add_list)(T* y, std::int64_t ldy, const T* g, std::int64_t ldg, std::int64_t width,
+                   const std::int32_t* rows, const T* shares, const std::int32_t* with,
+                   std::int64_t n);
+
+  // Derivatives of positions [n, 3] and scales of cells from dots [8, n], of their corners.
+  void (*slopes_f32)(const T* dots, const T* fraction, const T* scale, std::int64_t n,
+                     float* to_positions, T* to_scale);
+  void (*slopes_f64)(const T* dots, const T* fraction, const T* scale, std::int64_t n,
+                     double* to_positions, T* to_scale);
+};
+
 constexpr std::int64_t outer_limit = 128;
 
 // The fastest multiply-adds of a set: run(rounds, scale, shift) keeps all operands in registers and
@@ -222,6 +281,8 @@ struct Table {
   Rate f64_rate;
   Rate bf16_rate;  // products of pairs in bfloat16 where the set has them, else those in float
   SiteLoops sites;
+  SampleLoops<float> samples_f32;
+  SampleLoops<double> samples_f64;
 };
 
 }  // namespace sparseconv

@@ -1,25 +1,236 @@
-"""Reading between sites: for now the plain torch functions, under the compiled module's names."""
-
-from collections.abc import Callable
-from functools import wraps
+"""Reading between sites: weighted sums of samples, their convolutions, and the gradients."""
 
 import torch
+from torch import Tensor
 
+from sparseconv import _native
+from sparseconv._errors import complain
+from sparseconv.backends.cpu._arguments import DTYPES, dense, rows
 from sparseconv.backends.reference import sample as reference
 
 
-def _as_it_is(run: Callable) -> Callable:
-    """Keep autocast from changing dtypes inside."""
+def _place(
+    features: Tensor,  # [N, C]
+    blocks: Tensor,  # opaque
+    items: Tensor,  # [M] int32
+    positions: Tensor,  # [M, K, G, 3]
+) -> _native.Positions:
+    """Check where samples are read; the tensors must be contiguous and outlive what is returned."""
+    (m, taps, groups, three), channels = positions.shape, features.shape[1]
+    if three != 3 or groups < 1 or channels % groups or items.shape[0] != m:
+        raise ValueError(
+            complain(
+                "positions",
+                f"shape [{items.shape[0]}, K, G, 3], G a divisor of {channels}",
+                f"{list(positions.shape)}",
+            )
+        )
+    return _native.Positions(
+        blocks.data_ptr(),
+        blocks.shape[0],
+        features.shape[0],
+        items.data_ptr(),
+        positions.data_ptr(),
+        positions.dtype == torch.float64,
+        m,
+        taps,
+        groups,
+    )
 
-    @wraps(run)
-    def plain(*args):
-        with torch.autocast("cpu", enabled=False):
-            return run(*args)
 
-    return plain
+def _tensors(
+    features: Tensor,
+    blocks: Tensor,
+    items: Tensor,
+    positions: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return contiguous CPU tensors, or refuse."""
+    dtype = positions.dtype
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(complain("positions", "float32 or float64", str(dtype)))
+    return (
+        rows("features", features),
+        dense("blocks", blocks, torch.int32, 1),
+        dense("items", items, torch.int32, 1),
+        dense("positions", positions, dtype, 4),
+    )
 
 
-sample_sum = _as_it_is(reference.sample_sum)
-sample_sum_grad = _as_it_is(reference.sample_sum_grad)
-deform_conv = _as_it_is(reference.deform_conv)
-deform_conv_grad = _as_it_is(reference.deform_conv_grad)
+def _scales(name: str, values: Tensor | None, features: Tensor, positions: Tensor) -> Tensor | None:
+    """Return contiguous weights of positions, or refuse."""
+    if values is None:
+        return None
+    values = dense(name, values, features.dtype, 3)
+    if values.shape != positions.shape[:3]:
+        raise ValueError(complain(name, f"{list(positions.shape[:3])}", f"{list(values.shape)}"))
+    return values
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _nothing(*tensors: Tensor) -> bool:
+    """Return whether there is no work: the reference gives the zeros and the bias."""
+    return any(tensor.numel() == 0 for tensor in tensors)
+
+
+def sample_sum(
+    features: Tensor,  # [N, C]
+    coords: Tensor,  # [N, 4] int32
+    blocks: Tensor,  # opaque
+    items: Tensor,  # [M] int32
+    positions: Tensor,  # [M, K, G, 3]
+    weights: Tensor | None,  # [M, K, G]
+) -> Tensor:  # [M, C]
+    """Return `y[o, c] = sum over t of weights[o, t, g(c)] x(positions[o, t, g(c)])[c]`."""
+    if _nothing(features, positions):
+        return reference.sample_sum(features, coords, blocks, items, positions, weights)
+    features, blocks, items, positions = _tensors(features, blocks, items, positions)
+    weights = _scales("weights", weights, features, positions)
+    y = features.new_empty(positions.shape[0], features.shape[1])
+    _native.sample_sum(
+        DTYPES[features.dtype],
+        _place(features, blocks, items, positions),
+        features.shape[1],
+        features.data_ptr(),
+        _address(weights),
+        y.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def sample_sum_grad(
+    features: Tensor,  # [N, C]
+    coords: Tensor,  # [N, 4] int32
+    blocks: Tensor,  # opaque
+    items: Tensor,  # [M] int32
+    positions: Tensor,  # [M, K, G, 3]
+    weights: Tensor | None,  # [M, K, G]
+    grad: Tensor,  # [M, C]
+) -> tuple[Tensor, Tensor, Tensor]:  # [N, C], [M, K, G, 3], [M, K, G] or [0]
+    """Return the gradients of features, positions and weights (empty without them)."""
+    if _nothing(features, positions):
+        given = (features, coords, blocks, items, positions, weights, grad)
+        return reference.sample_sum_grad(*given)
+    features, blocks, items, positions = _tensors(features, blocks, items, positions)
+    weights = _scales("weights", weights, features, positions)
+    grad = _gradient(grad, features, positions.shape[0], features.shape[1])
+    made = _made(features, positions, weights)
+    _native.sample_sum_grad(
+        DTYPES[features.dtype],
+        _place(features, blocks, items, positions),
+        features.shape[1],
+        features.data_ptr(),
+        _address(weights),
+        grad.data_ptr(),
+        *(tensor.data_ptr() for tensor in made),
+        torch.get_num_threads(),
+    )
+    return made
+
+
+def deform_conv(
+    features: Tensor,  # [N, C]
+    coords: Tensor,  # [N, 4] int32
+    blocks: Tensor,  # opaque
+    items: Tensor,  # [M] int32
+    positions: Tensor,  # [M, K, H, 3]
+    mask: Tensor | None,  # [M, K, H]
+    weight: Tensor,  # [K, C / G, D]
+    bias: Tensor | None,  # [D]
+    groups: int,
+) -> Tensor:  # [M, D]
+    """Return `y[o] = bias + sum over t of mask[o, t] x(positions[o, t]) W[t]`, group by group."""
+    if _nothing(features, positions, weight):
+        given = (features, coords, blocks, items, positions, mask, weight, bias, groups)
+        return reference.deform_conv(*given)
+    features, blocks, items, positions = _tensors(features, blocks, items, positions)
+    mask = _scales("mask", mask, features, positions)
+    weight = _weight(weight, features, positions, groups)
+    if bias is not None:
+        bias = dense("bias", bias, features.dtype, 1)
+        if bias.shape[0] != weight.shape[2]:
+            raise ValueError(complain("bias", f"[{weight.shape[2]}]", f"{list(bias.shape)}"))
+    y = features.new_empty(positions.shape[0], weight.shape[2])
+    _native.deform_conv(
+        DTYPES[features.dtype],
+        _place(features, blocks, items, positions),
+        features.shape[1],
+        weight.shape[2],
+        groups,
+        features.data_ptr(),
+        _address(mask),
+        weight.data_ptr(),
+        _address(bias),
+        y.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def deform_conv_grad(
+    features: Tensor,  # [N, C]
+    coords: Tensor,  # [N, 4] int32
+    blocks: Tensor,  # opaque
+    items: Tensor,  # [M] int32
+    positions: Tensor,  # [M, K, H, 3]
+    mask: Tensor | None,  # [M, K, H]
+    weight: Tensor,  # [K, C / G, D]
+    grad: Tensor,  # [M, D]
+    groups: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # [N, C], [M, K, H, 3], [M, K, H] or [0], [K, C/G, D]
+    """Return the gradients of features, positions, mask (empty without one) and weight."""
+    if _nothing(features, positions, weight):
+        given = (features, coords, blocks, items, positions, mask, weight, grad, groups)
+        return reference.deform_conv_grad(*given)
+    features, blocks, items, positions = _tensors(features, blocks, items, positions)
+    mask = _scales("mask", mask, features, positions)
+    weight = _weight(weight, features, positions, groups)
+    grad = _gradient(grad, features, positions.shape[0], weight.shape[2])
+    made = (*_made(features, positions, mask), weight.new_empty(weight.shape))
+    _native.deform_conv_grad(
+        DTYPES[features.dtype],
+        _place(features, blocks, items, positions),
+        features.shape[1],
+        weight.shape[2],
+        groups,
+        features.data_ptr(),
+        _address(mask),
+        weight.data_ptr(),
+        grad.data_ptr(),
+        *(tensor.data_ptr() for tensor in made),
+        torch.get_num_threads(),
+    )
+    return made
+
+
+def _made(
+    features: Tensor, positions: Tensor, scales: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return room for the gradients of features, positions and their weights."""
+    return (
+        features.new_empty(features.shape),
+        positions.new_empty(positions.shape),
+        features.new_empty(0 if scales is None else scales.shape),
+    )
+
+
+def _gradient(grad: Tensor, features: Tensor, m: int, width: int) -> Tensor:
+    grad = rows("grad", grad, features.dtype)
+    if grad.shape != (m, width):
+        raise ValueError(complain("grad", f"{[m, width]}", f"{list(grad.shape)}"))
+    return grad
+
+
+def _weight(weight: Tensor, features: Tensor, positions: Tensor, groups: int) -> Tensor:
+    weight = dense("weight", weight, features.dtype, 3)
+    channels, taps, width = features.shape[1], positions.shape[1], weight.shape[2]
+    if groups < 1 or channels % groups or width % groups:
+        raise ValueError(complain("groups", f"a divisor of {channels} and {width}", str(groups)))
+    if weight.shape[:2] != (taps, channels // groups):
+        raise ValueError(
+            complain("weight", f"{[taps, channels // groups, width]}", f"{list(weight.shape)}")
+        )
+    return weight

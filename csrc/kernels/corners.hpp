@@ -1,0 +1,289 @@
+// Where samples are read: the corners of the cells about the positions of a row.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+
+#include "core/block_index.hpp"
+#include "core/buffer.hpp"
+#include "core/parallel.hpp"
+#include "simd/dispatch.hpp"
+
+namespace sparseconv {
+
+// Positions [rows, taps, groups, 3] in an index of sites.
+struct Positions {
+  BlockIndex index;
+  const std::int32_t* items;  // [rows]
+  const void* values;
+  bool wide;  // double, else float
+  std::int64_t rows, taps, groups;
+
+  std::int64_t cells() const { return taps * groups; }
+  const void* of(std::int64_t row) const {
+    return static_cast<const char*>(values) + row * bytes();
+  }
+  std::int64_t bytes() const { return 3 * cells() * (wide ? 8 : 4); }
+
+  // The cell of position i of a row and, where wanted, the fractions of the way to the next; false
+  // for what is no number or beyond int32. At an integer the cell above it.
+  template <class T>
+  bool cell(std::int64_t row, std::int64_t i, std::int32_t* at, T* fraction) const {
+    return wide ? cell_of<double>(row, i, at, fraction) : cell_of<float>(row, i, at, fraction);
+  }
+
+ private:
+  template <class P, class T>
+  bool cell_of(std::int64_t row, std::int64_t i, std::int32_t* at, T* fraction) const {
+    const P* p = static_cast<const P*>(values) + 3 * (row * cells() + i);
+    for (int a = 0; a < 3; ++a) {
+      const P low = std::floor(p[a]);
+      if (!(low >= P(-2147483648.0) && low < P(2147483648.0))) return false;
+      at[a] = std::int32_t(low);
+      if (fraction == nullptr) continue;
+      if constexpr (sizeof(T) > sizeof(P))
+        fraction[a] = T(p[a]) - T(low);
+      else
+        fraction[a] = T(p[a] - low);
+    }
+    return true;
+  }
+};
+
+template <class T>
+const SampleLoops<T>& sample_loops() {
+  if constexpr (sizeof(T) == sizeof(float))
+    return table().samples_f32;
+  else
+    return table().samples_f64;
+}
+
+// Loops without a storage type of its own.
+template <class T>
+const Loops<T, T>& plain_loops() {
+  if constexpr (sizeof(T) == sizeof(float))
+    return table().f32;
+  else
+    return table().f64;
+}
+
+// Numbers in the type of sums: as they lie, or widened to a buffer.
+template <class S, class T>
+class Widened {
+ public:
+  Widened(const Loops<S, T>& loops, const S* from, std::int64_t n, int threads) : from_(from) {
+    if constexpr (sizeof(S) != sizeof(T)) {
+      wide_ = Buffer<T>(n);
+      parallel_ranges(n, 1 << 16, threads, [&](std::int64_t begin, std::int64_t end) {
+        loops.widen(from + begin, wide_.data() + begin, end - begin);
+      });
+    }
+  }
+  const T* data() const {
+    if constexpr (sizeof(S) == sizeof(T))
+      return from_;
+    else
+      return wide_.data();
+  }
+
+ private:
+  const S* from_;
+  Buffer<T> wide_;
+};
+
+// Blocks that were looked up last, by the low bits of their place.
+class NearBlocks {
+ public:
+  struct Found {
+    Site at;
+    std::int32_t block;       // -1 where there is none, -2 where nothing was looked up
+    const std::int32_t* ids;  // numbers of its sites, in the order of their bits
+  };
+
+  explicit NearBlocks(const BlockIndex& index) : index_(index) {
+    for (Found& one : found_) one.block = -2;
+  }
+
+  // ids(block) is asked for where a block is found anew.
+  template <class Ids>
+  const Found& find(const Site& at, Ids&& ids) {
+    Found& one = found_[(at.x & 3) << 4 | (at.y & 3) << 2 | (at.z & 3)];
+    if (one.block == -2 || !(one.at == at)) {
+      const std::int32_t block = index_.find(at);
+      one = {at, block, block < 0 ? nullptr : ids(block)};
+    }
+    return one;
+  }
+
+  // Call visit(found, cells) for every block that the eight corners of a cell lie in; corner c lies
+  // in the one whose number is `c & cells`.
+  template <class Ids, class Visit>
+  static int about(const Site& cell, Ids&& find, Visit&& visit) {
+    const int across = ((cell.x & 3) == 3) << 2 | ((cell.y & 3) == 3) << 1 | ((cell.z & 3) == 3);
+    for (int c = 0; c < 8; ++c) {
+      if (c & ~across) continue;
+      const auto up = [](std::int32_t v, int by) {
+        return std::int32_t((std::int64_t(v) + by) >> block_shift);
+      };
+      visit(c, find(Site{cell.b, up(cell.x, c >> 2), up(cell.y, c >> 1 & 1), up(cell.z, c & 1)}));
+    }
+    return across;
+  }
+
+ private:
+  const BlockIndex& index_;
+  Found found_[64];
+};
+
+// A row's window of cells begins one block before that of its middle position.
+struct Window {
+  static constexpr std::int64_t least_cells = 8;  // fewer are looked up one by one
+
+  // The block in the middle of a row's window; false where the row has none.
+  static bool of(const Positions& where, std::int64_t row, Site& middle) {
+    std::int32_t at[3];
+    if (where.cells() < least_cells ||
+        !where.cell<float>(row, where.cells() / 2, at, static_cast<float*>(nullptr)))
+      return false;
+    middle = {where.items[row], at[0] >> block_shift, at[1] >> block_shift, at[2] >> block_shift};
+    // at the ends of int32 a window would wrap around
+    constexpr std::int32_t end = (1 << 29) - 4;
+    return std::abs(middle.x) < end && std::abs(middle.y) < end && std::abs(middle.z) < end;
+  }
+
+  // Call visit(block, first cell in the window) for each of the 27 blocks.
+  template <class Visit>
+  static void blocks(const Site& middle, Visit&& visit) {
+    constexpr int step = 1 << block_shift;
+    for (int x = 0; x < 3; ++x)
+      for (int y = 0; y < 3; ++y)
+        for (int z = 0; z < 3; ++z)
+          visit(Site{middle.b, middle.x + x - 1, middle.y + y - 1, middle.z + z - 1},
+                ((x * window_side + y) * window_side + z) * step);
+  }
+  static void origin(const Site& middle, std::int32_t* to) {
+    constexpr std::int32_t step = 1 << block_shift;
+    to[0] = (middle.x - 1) * step;
+    to[1] = (middle.y - 1) * step;
+    to[2] = (middle.z - 1) * step;
+  }
+};
+static_assert(window_side == 3 << block_shift, "a window is three blocks wide");
+
+// Finds the corners of one row after the other; for one task. `ids(block)` points at the numbers by
+// which the task knows the sites of a block.
+template <class T, class Ids>
+class Corners {
+ public:
+  Corners(const Positions& where, Ids ids)
+      : where_(where),
+        ids_(ids),
+        near_(where.index),
+        place_(where.cells()),
+        far_(8 * where.cells()),
+        window_(window_side * window_side * window_side) {
+    for (int bit = 0; bit < 64; ++bit) {
+      const auto at = [&](int axis) { return (bit >> (5 - axis) & 1) << 1 | (bit >> (2 - axis) & 1); };
+      cell_[bit] = std::int16_t((at(0) * window_side + at(1)) * window_side + at(2));
+    }
+  }
+
+  // The cells of a row. scale [cells] or null is handed on; fractions [3, cells] are written.
+  CellRow<T> row(std::int64_t row, const T* scale, T* fraction) {
+    const std::int64_t n = where_.cells();
+    const SampleLoops<T>& loops = sample_loops<T>();
+    Site middle;
+    bool all = false;
+    if (Window::of(where_, row, middle)) {
+      if (!filled_ || !(middle == middle_)) fill(middle);
+      std::int32_t origin[3];
+      Window::origin(middle, origin);
+      const std::int64_t first = 3 * row * n;
+      all = where_.wide ? loops.cells_f64(static_cast<const double*>(where_.values) + first, n,
+                                          origin, place_.data(), fraction)
+                        : loops.cells_f32(static_cast<const float*>(where_.values) + first, n,
+                                          origin, place_.data(), fraction);
+    } else {
+      std::fill_n(place_.data(), n, -1);
+    }
+    if (!all)
+      for (std::int64_t i = 0; i < n; ++i)
+        if (place_[i] == -1) look_up(row, i, fraction);
+    return {n, place_.data(), fraction, scale, window_.data(), far_.data()};
+  }
+
+ private:
+  void fill(const Site& middle) {
+    middle_ = middle;
+    filled_ = true;
+    std::fill_n(window_.data(), window_.size(), -1);
+    Window::blocks(middle, [&](const Site& at, int first) {
+      const NearBlocks::Found& found = near_.find(at, ids_);
+      if (found.block < 0) return;
+      const std::int32_t* id = found.ids;
+      for (std::uint64_t mask = where_.index.block(found.block).mask(); mask; mask &= mask - 1)
+        window_[first + cell_[lowest_bit(mask)]] = *id++;
+    });
+  }
+
+  void look_up(std::int64_t row, std::int64_t i, T* fraction) {
+    const std::int64_t n = where_.cells();
+    std::int32_t at[3], *rows = far_.data() + 8 * i;
+    T part[3] = {};
+    place_[i] = std::int32_t(-2 - i);
+    const bool inside = where_.cell(row, i, at, part);
+    for (int a = 0; a < 3; ++a) fraction[a * n + i] = inside ? part[a] : T(0);
+    if (!inside) {
+      std::fill_n(rows, 8, -1);
+      return;
+    }
+    const NearBlocks::Found* found[8];
+    const int across = NearBlocks::about(
+        {where_.items[row], at[0], at[1], at[2]},
+        [&](const Site& block) -> const NearBlocks::Found& { return near_.find(block, ids_); },
+        [&](int c, const NearBlocks::Found& one) { found[c] = &one; });
+    for (int c = 0; c < 8; ++c) {
+      const NearBlocks::Found& one = *found[c & across];
+      rows[c] = -1;
+      if (one.block < 0) continue;
+      const std::uint64_t bit = std::uint64_t(1)
+                                << cell_bit((at[0] & 3) + (c >> 2), (at[1] & 3) + (c >> 1 & 1),
+                                            (at[2] & 3) + (c & 1));
+      const std::uint64_t mask = where_.index.block(one.block).mask();
+      if (mask & bit) rows[c] = one.ids[count_bits(mask & (bit - 1))];
+    }
+  }
+
+  const Positions& where_;
+  Ids ids_;
+  NearBlocks near_;
+  Buffer<std::int32_t> place_, far_, window_;
+  std::int16_t cell_[64];
+  Site middle_{};
+  bool filled_ = false;
+};
+
+// Fetch memory that will be read soon: rows that are sorted by place lie anywhere.
+inline void fetch(const void* from, std::int64_t bytes) {
+  const char* first = static_cast<const char*>(from);
+  for (std::int64_t b = 0; b < bytes; b += 64) SPARSECONV_PREFETCH(first + b);
+}
+
+// Lists of corners with the memory they take.
+template <class T>
+struct CornerMemory {
+  CornerMemory(std::int64_t cells, bool every)
+      : rows(8 * cells + 8), shares(8 * cells + 8), codes(every ? 8 * cells + 8 : 0) {}
+  CornerList<T> list() { return {rows.data(), shares.data(), codes.data()}; }
+
+  Buffer<std::int32_t> rows;
+  Buffer<T> shares;
+  Buffer<std::int32_t> codes;
+};
+
+// Rows in the Z-order of the blocks their windows lie about, so that neighbours follow one another;
+// empty where they come so, or have no windows.
+Buffer<std::int32_t> row_order(const Positions& where, int threads);
+
+}  // namespace sparseconv

@@ -1,0 +1,312 @@
+#include "core/dtype.hpp"
+#include "kernels/sample.hpp"
+#include "kernels/scatter.hpp"
+
+namespace sparseconv {
+namespace {
+
+// rows whose samples of a tap are multiplied at a time, fewer where rows have many cells
+constexpr std::int64_t most_rows = 64, least_rows = 8, tile_cells = 16384;
+constexpr std::int64_t task_tiles = 4;
+
+// A block of the weight of one tap that fits an outer product, and where it lies among those.
+struct Part {
+  std::int64_t group, first_c, channels, first_d, width, at;
+};
+
+template <class S, class T>
+struct Deform {
+  const Loops<S, T>& loops;
+  const Positions& where;
+  const DeformShape& shape;
+  const S* x;
+  const S* mask;
+  const S* weight;
+  int threads;
+
+  const Loops<T, T>& products = plain_loops<T>();
+  const SampleLoops<T>& samples = sample_loops<T>();
+  const std::int64_t n = where.cells();
+  const std::int64_t tile_rows = std::clamp(tile_cells / n, least_rows, most_rows);
+  const std::int64_t channels = shape.channels, width = shape.width;
+  const std::int64_t per_group = shape.channels / shape.groups;
+  const std::int64_t group_width = shape.width / shape.groups;
+  const std::int64_t per_part = shape.channels / where.groups;
+  const Buffer<std::int32_t> order = row_order(where, threads);
+
+  // Weights of every tap and group for products of samples (turned: of gradients).
+  Buffer<T> packed(bool turned) const {
+    const Widened<S, T> wide(loops, weight, where.taps * per_group * width, threads);
+    const std::int64_t size = packed_size(turned);
+    Buffer<T> made(where.taps * shape.groups * size);
+    parallel_tasks(where.taps * shape.groups, threads, [&](std::int64_t task) {
+      const std::int64_t t = task / shape.groups, g = task % shape.groups;
+      const T* from = wide.data() + t * per_group * width + g * group_width;
+      if (turned)
+        products.pack(from, 1, width, group_width, per_group, made.data() + task * size);
+      else
+        products.pack(from, width, 1, per_group, group_width, made.data() + task * size);
+    });
+    return made;
+  }
+  std::int64_t packed_size(bool turned) const {
+    return turned ? group_width * products.padded(per_group)
+                  : per_group * products.padded(group_width);
+  }
+
+  // The corners of a tile's rows, tap by tap within a part of the channels.
+  struct Tile {
+    Tile(const Deform& of, bool every)
+        : memory(of.tile_rows * of.n, every),
+          begin(of.tile_rows * (of.n + 1)),
+          some(of.tile_rows),
+          fraction(3 * of.n * (every ? of.tile_rows : 1)),
+          scale(of.n * (every ? of.tile_rows : 1)),
+          read(of.tile_rows * of.channels) {}
+
+    CornerMemory<T> memory;
+    Buffer<std::int32_t> begin;  // [row, part, tap], a last one each row
+    Buffer<std::int32_t> some;   // rows with a sample of the tap
+    Buffer<T> fraction, scale, read;
+    std::int64_t rows = 0;
+  };
+
+  // row_at(i) is the row in place i
+  template <class Corners, class RowAt>
+  void find(Tile& tile, Corners& corners, bool every, std::int64_t rows, RowAt&& row_at) const {
+    tile.rows = rows;
+    std::int64_t used = 0;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::int64_t row = row_at(r), keep = every ? r : 0;
+      if (order.size() > 0 && r + 2 < rows) {
+        fetch(where.of(row_at(r + 2)), where.bytes());
+        if (mask != nullptr)
+          fetch(mask + row_at(r + 2) * n, n * std::int64_t(sizeof(S)));
+      }
+      T* scale = tile.scale.data() + keep * n;
+      if (mask != nullptr) loops.widen(mask + row * n, scale, n);
+      const CellRow<T> cells = corners.row(row, mask == nullptr ? nullptr : scale,
+                                           tile.fraction.data() + 3 * keep * n);
+      for (std::int64_t h = 0; h < where.groups; ++h)
+        used = samples.corners(cells, h, where.groups, where.taps, every,
+                               tile.begin.data() + r * (n + 1) + h * where.taps,
+                               tile.memory.list(), used);
+    }
+  }
+
+  // Rows that have a sample of tap t; their samples [., C] follow one another.
+  std::int64_t read(Tile& tile, std::int64_t t, const T* from) const {
+    std::int64_t count = 0;
+    for (std::int64_t r = 0; r < tile.rows; ++r) {
+      const std::int32_t* begin = tile.begin.data() + r * (n + 1) + t;
+      std::int32_t any = 0;
+      for (std::int64_t h = 0; h < where.groups; ++h)
+        any |= begin[h * where.taps + 1] - begin[h * where.taps];
+      if (any == 0) continue;
+      T* to = tile.read.data() + count * channels;
+      for (std::int64_t h = 0; h < where.groups; ++h) {
+        const std::int32_t first = begin[h * where.taps];
+        samples.sum_list(from + h * per_part, channels, per_part, tile.memory.rows.data() + first,
+                         tile.memory.shares.data() + first, begin[h * where.taps + 1] - first,
+                         to + h * per_part);
+      }
+      tile.some[count++] = std::int32_t(r);
+    }
+    return count;
+  }
+
+  void forward(const S* bias, S* y) const {
+    const Widened<S, T> wide(loops, x, where.index.rows() * channels, threads);
+    const Buffer<T> weights = packed(false);
+    const std::int64_t size = packed_size(false), pitch = products.padded(group_width);
+    const std::int64_t ld = shape.groups * pitch;
+    Buffer<T> start(width);
+    std::fill_n(start.data(), width, T(0));
+    if (bias != nullptr) loops.widen(bias, start.data(), width);
+    Buffer<std::int32_t> numbers(tile_rows);
+    for (std::int64_t i = 0; i < tile_rows; ++i) numbers[i] = std::int32_t(i);
+    prefer_large_pages(y, where.rows * width * std::int64_t(sizeof(S)));
+    parallel_ranges(where.rows, tile_rows * task_tiles, threads,
+                    [&](std::int64_t first, std::int64_t last) {
+      const std::int32_t* list = where.index.list();
+      const auto ids = [&](std::int32_t block) { return list + where.index.block(block).begin; };
+      Corners<T, decltype(ids)> corners(where, ids);
+      Tile tile(*this, false);
+      Buffer<T> sums(tile_rows * ld);
+      const Ready ready(products);
+      for (std::int64_t at = first; at < last; at += tile_rows) {
+        const auto row_at = [&](std::int64_t r) {
+          return order.size() > 0 ? std::int64_t(order[at + r]) : at + r;
+        };
+        const std::int64_t rows = std::min(tile_rows, last - at);
+        find(tile, corners, false, rows, row_at);
+        for (std::int64_t r = 0; r < rows; ++r)
+          for (std::int64_t g = 0; g < shape.groups; ++g)
+            std::copy_n(start.data() + g * group_width, group_width,
+                        sums.data() + r * ld + g * pitch);
+        for (std::int64_t t = 0; t < where.taps; ++t) {
+          const std::int64_t count = read(tile, t, wide.data());
+          for (std::int64_t g = 0; g < shape.groups && count > 0; ++g)
+            products.gather_gemm(tile.read.data() + g * per_group, channels, per_group,
+                                 weights.data() + (t * shape.groups + g) * size, group_width,
+                                 numbers.data(), tile.some.data(), count, 0,
+                                 sums.data() + g * pitch, ld, nullptr, numbers.data(), 0);
+        }
+        for (std::int64_t r = 0; r < rows; ++r)
+          for (std::int64_t g = 0; g < shape.groups; ++g)
+            loops.narrow(sums.data() + r * ld + g * pitch,
+                         y + row_at(r) * width + g * group_width, group_width);
+      }
+    });
+  }
+
+  std::vector<Part> parts() const {
+    std::vector<Part> list;
+    std::int64_t at = 0;
+    for (std::int64_t g = 0; g < shape.groups; ++g)
+      for (std::int64_t c = 0; c < per_group; c += outer_limit)
+        for (std::int64_t d = 0; d < group_width; d += outer_limit) {
+          const std::int64_t high = std::min(outer_limit, per_group - c);
+          const std::int64_t wide = std::min(outer_limit, group_width - d);
+          list.push_back({g, g * per_group + c, high, g * group_width + d, wide, at});
+          at += high * products.padded(wide);
+        }
+    return list;
+  }
+
+  void backward(const S* g, S* grad_x, void* grad_positions, S* grad_mask, S* grad_weight) const {
+    const Buffer<T> weights = packed(true);
+    const std::vector<Part> blocks = parts();
+    const Part& end = blocks.back();
+    const std::int64_t tap_size = end.at + end.channels * products.padded(end.width);
+    // so few chunks that their sums of the weight take at most 2 M C numbers
+    const Chunks chunks(where, order.size() > 0 ? order.data() : nullptr,
+                        where.taps * tap_size / (2 * channels), threads);
+    Buffer<T> outer(chunks.count() * where.taps * tap_size);
+    prefer_large_pages(grad_positions, where.rows * where.bytes());
+    SiteSums<S, T> total(grad_x, where.index.rows() * channels);
+    Buffer<T> zeros(products.padded(per_group));
+    std::fill_n(zeros.data(), zeros.size(), T(0));
+    chunks.scatter(channels, total.data(), [&](std::int64_t chunk, T* to) {
+      T* mine = outer.data() + chunk * where.taps * tap_size;
+      std::fill_n(mine, where.taps * tap_size, T(0));
+      run_chunk(chunks, chunk, blocks, tap_size, weights.data(), zeros.data(), g, to, mine,
+                grad_positions, grad_mask);
+    });
+    total.write(loops, threads);
+    parallel_tasks(where.taps * std::int64_t(blocks.size()), threads, [&](std::int64_t task) {
+      const std::int64_t t = task / std::int64_t(blocks.size());
+      const Part& part = blocks[std::size_t(task % std::int64_t(blocks.size()))];
+      const std::int64_t size = part.channels * products.padded(part.width);
+      Buffer<T> sum(size);
+      std::fill_n(sum.data(), size, T(0));
+      for (std::int64_t chunk = 0; chunk < chunks.count(); ++chunk) {
+        const T* from = outer.data() + (chunk * where.taps + t) * tap_size + part.at;
+        for (std::int64_t i = 0; i < size; ++i) sum[i] += from[i];
+      }
+      for (std::int64_t c = 0; c < part.channels; ++c)
+        loops.narrow(sum.data() + c * products.padded(part.width),
+                     grad_weight + (t * per_group + part.first_c % per_group + c) * width +
+                         part.first_d,
+                     part.width);
+    });
+  }
+
+  void run_chunk(const Chunks& chunks, std::int64_t chunk, const std::vector<Part>& blocks,
+                 std::int64_t tap_size, const T* weights, const T* zeros, const S* g, T* to,
+                 T* outer, void* grad_positions, S* grad_mask) const {
+    const Chunks::Touched& touched = chunks.touched(chunk);
+    Buffer<T> near(touched.sites * channels);
+    chunks.gather(chunk, loops, x, channels, near.data());
+    const auto ids = [&](std::int32_t block) { return chunks.numbers() + touched.begin_of(block); };
+    Corners<T, decltype(ids)> corners(where, ids);
+    Tile tile(*this, true);
+    // products of the last group may write whole vectors
+    const std::int64_t ld = channels + products.padded(1);
+    Buffer<T> grad(tile_rows * width), back(tile_rows * ld), dots(tile_rows * 8 * n), to_scale(n);
+    const std::int64_t most = 8 * tile_rows + 8;
+    Buffer<std::int32_t> numbers(tile_rows), rows(most), with(most), codes(most);
+    Buffer<T> shares(most), found(most);
+    for (std::int64_t i = 0; i < tile_rows; ++i) numbers[i] = std::int32_t(i);
+    const Ready ready(products);
+    for (std::int64_t at = chunks.first(chunk); at < chunks.last(chunk); at += tile_rows) {
+      const std::int64_t size = std::min(tile_rows, chunks.last(chunk) - at);
+      find(tile, corners, true, size, [&](std::int64_t r) { return chunks.row(at + r); });
+      for (std::int64_t r = 0; r < size; ++r)
+        loops.widen(g + chunks.row(at + r) * width, grad.data() + r * width, width);
+      std::fill_n(dots.data(), size * 8 * n, T(0));
+      for (std::int64_t t = 0; t < where.taps; ++t) {
+        const std::int64_t count = read(tile, t, near.data());
+        if (count == 0) continue;
+        for (const Part& part : blocks)
+          products.gather_outer(tile.read.data() + part.first_c, channels, part.channels,
+                                grad.data() + part.first_d, width, part.width, numbers.data(),
+                                tile.some.data(), count, numbers.data(), numbers.data(), 0,
+                                outer + t * tap_size + part.at);
+        // groups in order: what one writes beyond its columns the next writes over
+        for (std::int64_t k = 0; k < shape.groups; ++k)
+          products.gather_gemm(grad.data() + k * group_width, width, group_width,
+                               weights + (t * shape.groups + k) * packed_size(true), per_group,
+                               tile.some.data(), numbers.data(), count, 0,
+                               back.data() + k * per_group, ld, zeros, numbers.data(), 0);
+        for (std::int64_t h = 0; h < where.groups; ++h) {
+          std::int64_t listed = 0;
+          for (std::int64_t j = 0; j < count; ++j) {
+            const std::int64_t r = tile.some[j];
+            const std::int32_t* begin = tile.begin.data() + r * (n + 1) + h * where.taps + t;
+            const CornerList<T> list = tile.memory.list();
+            for (std::int32_t p = begin[0]; p < begin[1]; ++p, ++listed) {
+              rows[listed] = list.rows[p];
+              shares[listed] = list.shares[p];
+              codes[listed] = std::int32_t(r * 8 * n) + list.codes[p];
+              with[listed] = std::int32_t(j);
+            }
+          }
+          samples.dot_list(near.data() + h * per_part, channels, back.data() + h * per_part, ld,
+                           per_part, rows.data(), with.data(), listed, found.data());
+          for (std::int64_t p = 0; p < listed; ++p) dots[codes[p]] = found[p];
+          samples.add_list(to + h * per_part, channels, back.data() + h * per_part, ld, per_part,
+                           rows.data(), shares.data(), with.data(), listed);
+        }
+      }
+      for (std::int64_t r = 0; r < size; ++r) {
+        const std::int64_t row = chunks.row(at + r);
+        write_slopes(where, row, dots.data() + r * 8 * n, tile.fraction.data() + 3 * r * n,
+                     mask == nullptr ? nullptr : tile.scale.data() + r * n, grad_positions,
+                     to_scale.data());
+        if (mask != nullptr) loops.narrow(to_scale.data(), grad_mask + row * n, n);
+      }
+    }
+  }
+};
+
+}  // namespace
+
+void deform_conv(int dtype, const Positions& where, const DeformShape& shape, const void* x,
+                 const void* mask, const void* weight, const void* bias, void* y, int threads) {
+  if (where.rows == 0 || shape.width == 0) return;
+  visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
+    using S = decltype(s);
+    using T = decltype(sum);
+    const auto* masks = static_cast<const S*>(mask);
+    Deform<S, T>{loops,  where,  shape, static_cast<const S*>(x), masks, static_cast<const S*>(weight),
+                 threads}
+        .forward(static_cast<const S*>(bias), static_cast<S*>(y));
+  });
+}
+
+void deform_conv_grad(int dtype, const Positions& where, const DeformShape& shape, const void* x,
+                      const void* mask, const void* weight, const void* g, void* grad_x,
+                      void* grad_positions, void* grad_mask, void* grad_weight, int threads) {
+  visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
+    using S = decltype(s);
+    using T = decltype(sum);
+    const auto* masks = static_cast<const S*>(mask);
+    Deform<S, T>{loops,  where,  shape, static_cast<const S*>(x), masks, static_cast<const S*>(weight),
+                 threads}
+        .backward(static_cast<const S*>(g), static_cast<S*>(grad_x), grad_positions,
+                  static_cast<S*>(grad_mask), static_cast<S*>(grad_weight));
+  });
+}
+
+}  // namespace sparseconv

@@ -1,0 +1,115 @@
+#include "kernels/sample.hpp"
+
+#include "core/dtype.hpp"
+#include "kernels/scatter.hpp"
+
+namespace sparseconv {
+namespace {
+
+// rows of one task that makes sums
+constexpr std::int64_t task_rows = 256;
+// how many rows ahead their positions are fetched
+constexpr std::int64_t ahead = 2;
+
+}  // namespace
+
+void sample_sum(int dtype, const Positions& where, std::int64_t channels, const void* x,
+                const void* weights, void* y, int threads) {
+  visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
+    using S = decltype(s);
+    using T = decltype(sum);
+    const Widened<S, T> wide(loops, static_cast<const S*>(x), where.index.rows() * channels,
+                             threads);
+    const Buffer<std::int32_t> order = row_order(where, threads);
+    const SampleLoops<T>& samples = sample_loops<T>();
+    const std::int64_t n = where.cells(), width = channels / where.groups;
+    prefer_large_pages(y, where.rows * channels * std::int64_t(sizeof(S)));
+    parallel_ranges(where.rows, task_rows, threads, [&](std::int64_t first, std::int64_t last) {
+      const std::int32_t* list = where.index.list();
+      const auto ids = [&](std::int32_t block) { return list + where.index.block(block).begin; };
+      Corners<T, decltype(ids)> corners(where, ids);
+      CornerMemory<T> memory(where.taps, false);
+      Buffer<T> fraction(3 * n), scale(n), sums(channels);
+      Buffer<std::int32_t> begin(where.taps + 1);
+      for (std::int64_t i = first; i < last; ++i) {
+        const std::int64_t row = order.size() > 0 ? order[i] : i;
+        if (order.size() > 0 && i + ahead < last) {
+          const std::int64_t soon = order[i + ahead];
+          fetch(where.of(soon), where.bytes());
+          if (weights != nullptr)
+            fetch(static_cast<const S*>(weights) + soon * n, n * std::int64_t(sizeof(S)));
+        }
+        if (weights != nullptr)
+          loops.widen(static_cast<const S*>(weights) + row * n, scale.data(), n);
+        const CellRow<T> cells =
+            corners.row(row, weights == nullptr ? nullptr : scale.data(), fraction.data());
+        for (std::int64_t g = 0; g < where.groups; ++g) {
+          const std::int64_t count = samples.corners(cells, g, where.groups, where.taps, false,
+                                                     begin.data(), memory.list(), 0);
+          samples.sum_list(wide.data() + g * width, channels, width, memory.rows.data(),
+                           memory.shares.data(), count, sums.data() + g * width);
+        }
+        loops.narrow(sums.data(), static_cast<S*>(y) + row * channels, channels);
+      }
+    });
+  });
+}
+
+void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, const void* x,
+                     const void* weights, const void* g, void* grad_x, void* grad_positions,
+                     void* grad_weights, int threads) {
+  visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
+    using S = decltype(s);
+    using T = decltype(sum);
+    const Buffer<std::int32_t> order = row_order(where, threads);
+    const Chunks chunks(where, order.size() > 0 ? order.data() : nullptr, 1, threads);
+    const SampleLoops<T>& samples = sample_loops<T>();
+    const std::int64_t n = where.cells(), width = channels / where.groups;
+    prefer_large_pages(grad_positions, where.rows * where.bytes());
+    prefer_large_pages(grad_weights,
+                       weights == nullptr ? 0 : where.rows * n * std::int64_t(sizeof(S)));
+    SiteSums<S, T> total(static_cast<S*>(grad_x), where.index.rows() * channels);
+    chunks.scatter(channels, total.data(), [&](std::int64_t chunk, T* to) {
+      const Chunks::Touched& touched = chunks.touched(chunk);
+      Buffer<T> near(touched.sites * channels);
+      chunks.gather(chunk, loops, static_cast<const S*>(x), channels, near.data());
+      const auto ids = [&](std::int32_t block) {
+        return chunks.numbers() + touched.begin_of(block);
+      };
+      Corners<T, decltype(ids)> corners(where, ids);
+      CornerMemory<T> memory(where.taps, true);
+      Buffer<T> fraction(3 * n), scale(n), grad(channels), dots(8 * n),
+          found(8 * where.taps + 8), to_scale(n);
+      Buffer<std::int32_t> begin(where.taps + 1), with(8 * where.taps + 8);
+      std::fill_n(with.data(), with.size(), 0);
+      for (std::int64_t i = chunks.first(chunk); i < chunks.last(chunk); ++i) {
+        const std::int64_t row = chunks.row(i);
+        chunks.fetch_after(i);
+        loops.widen(static_cast<const S*>(g) + row * channels, grad.data(), channels);
+        if (weights != nullptr)
+          loops.widen(static_cast<const S*>(weights) + row * n, scale.data(), n);
+        const T* scales = weights == nullptr ? nullptr : scale.data();
+        const CellRow<T> cells = corners.row(row, scales, fraction.data());
+        std::fill_n(dots.data(), 8 * n, T(0));
+        for (std::int64_t group = 0; group < where.groups; ++group) {
+          const CornerList<T> list = memory.list();
+          const std::int64_t count =
+              samples.corners(cells, group, where.groups, where.taps, true, begin.data(), list, 0);
+          const T* mine = grad.data() + group * width;
+          samples.dot_list(near.data() + group * width, channels, mine, 0, width, list.rows,
+                           with.data(), count, found.data());
+          for (std::int64_t p = 0; p < count; ++p) dots[list.codes[p]] = found[p];
+          samples.add_list(to + group * width, channels, mine, 0, width, list.rows, list.shares,
+                           with.data(), count);
+        }
+        write_slopes(where, row, dots.data(), fraction.data(), scales, grad_positions,
+                     to_scale.data());
+        if (weights != nullptr)
+          loops.narrow(to_scale.data(), static_cast<S*>(grad_weights) + row * n, n);
+      }
+    });
+    total.write(loops, threads);
+  });
+}
+
+}  // namespace sparseconv

@@ -1,0 +1,43 @@
+// Samples between sites: their weighted sums, their convolution, and the derivatives of both.
+#pragma once
+#include <cstdint>
+
+#include "kernels/corners.hpp"
+
+namespace sparseconv {
+
+// y[o][c] = sum over taps t of weights[o][t][g] x(positions[o][t][g])[c], with g = c / (C / G).
+//
+// x [N, C] and y [M, C] are dense, weights [M, taps, G] or null for ones. Memory beyond the result:
+// x in the type of sums where its own is another, 4 bytes a row, and 24 while rows are sorted.
+void sample_sum(int dtype, const Positions& where, std::int64_t channels, const void* x,
+                const void* weights, void* y, int threads);
+
+// The derivatives of that for g [M, C], those of weights where they are not null.
+//
+// Beyond the results: sums for what chunks of rows touch, about 1.5 N C numbers and at most
+// 3 N C, or those of one chunk; a copy of the rows each running chunk touches; for 16-bit types
+// N C sums.
+void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, const void* x,
+                     const void* weights, const void* g, void* grad_x, void* grad_positions,
+                     void* grad_weights, int threads);
+
+struct DeformShape {
+  std::int64_t channels, width, groups;  // C, D, and the groups of the weight
+};
+
+// y[o] = bias + sum over taps t of v[o][t] W[t], group by group, with
+// v[o][t][c] = mask[o][t][h] x(positions[o][t][h])[c], h = c / (C / H).
+//
+// W [taps, C / G, D] is dense; mask [M, taps, H], bias [D] or null. Tiles of 64 rows hold their
+// samples of one tap at a time.
+void deform_conv(int dtype, const Positions& where, const DeformShape& shape, const void* x,
+                 const void* mask, const void* weight, const void* bias, void* y, int threads);
+
+// The derivatives of that for g [M, D]; beyond what sample_sum_grad takes the weight's gradient
+// once a chunk, at most 2 M C numbers together or those of one chunk.
+void deform_conv_grad(int dtype, const Positions& where, const DeformShape& shape, const void* x,
+                      const void* mask, const void* weight, const void* g, void* grad_x,
+                      void* grad_positions, void* grad_mask, void* grad_weight, int threads);
+
+}  // namespace sparseconv

@@ -1,0 +1,101 @@
+#include "kernels/scatter.hpp"
+
+#include "core/zsort.hpp"
+
+namespace sparseconv {
+namespace {
+
+// more chunks than this serve no machine, and each touches the neighbours of its rows too
+constexpr std::int64_t usual_chunks = 16;
+constexpr std::int64_t least_rows = 256, most_rows = 4096;
+
+Chunks::Touched touched_by(const Positions& where, const std::int32_t* order, std::int64_t first,
+                           std::int64_t last) {
+  const BlockIndex& index = where.index;
+  const std::int64_t n = where.cells();
+  std::vector<bool> seen(std::size_t(index.size()));
+  NearBlocks near(index);
+  const auto find = [&](const Site& at) -> const NearBlocks::Found& {
+    return near.find(at, [&](std::int32_t block) {
+      seen[std::size_t(block)] = true;
+      return static_cast<const std::int32_t*>(nullptr);
+    });
+  };
+  Buffer<std::int32_t> place(n);
+  Buffer<float> fraction(3 * n);
+  Site middle, before{};
+  bool any = false;
+  for (std::int64_t i = first; i < last; ++i) {
+    const std::int64_t row = order == nullptr ? i : order[i];
+    if (order != nullptr && i + 2 < last) fetch(where.of(order[i + 2]), where.bytes());
+    bool all = false;
+    if (Window::of(where, row, middle)) {
+      if (!any || !(middle == before))
+        Window::blocks(middle, [&](const Site& at, int) { find(at); });
+      any = true;
+      before = middle;
+      std::int32_t origin[3];
+      Window::origin(middle, origin);
+      const SampleLoops<float>& loops = sample_loops<float>();
+      const std::int64_t at = 3 * row * n;
+      all = where.wide ? loops.cells_f64(static_cast<const double*>(where.values) + at, n, origin,
+                                         place.data(), fraction.data())
+                       : loops.cells_f32(static_cast<const float*>(where.values) + at, n, origin,
+                                         place.data(), fraction.data());
+    } else {
+      std::fill_n(place.data(), n, -1);
+    }
+    if (all) continue;
+    for (std::int64_t k = 0; k < n; ++k) {
+      std::int32_t at[3];
+      if (place[k] != -1 || !where.cell<float>(row, k, at, static_cast<float*>(nullptr))) continue;
+      NearBlocks::about({where.items[row], at[0], at[1], at[2]}, find,
+                        [](int, const NearBlocks::Found&) {});
+    }
+  }
+  Chunks::Touched made;
+  for (std::int64_t b = 0; b < index.size(); ++b)
+    if (seen[std::size_t(b)]) {
+      made.blocks.push_back(std::int32_t(b));
+      made.begin.push_back(std::int32_t(made.sites));
+      made.sites += index.end(b) - index.block(b).begin;
+    }
+  return made;
+}
+
+}  // namespace
+
+Chunks::Chunks(const Positions& where, const std::int32_t* order, std::int64_t least, int threads)
+    : where_(where), order_(order), threads_(threads) {
+  rows_ = std::clamp((where.rows + usual_chunks - 1) / usual_chunks, least_rows, most_rows);
+  rows_ = std::max(rows_, least);
+  touched_.resize(std::size_t((where.rows + rows_ - 1) / rows_));
+  parallel_tasks(count(), threads, [&](std::int64_t chunk) {
+    touched_[std::size_t(chunk)] = touched_by(where, order, first(chunk), last(chunk));
+  });
+  std::int64_t most = 0;
+  for (const Touched& one : touched_) most = std::max(most, one.sites);
+  numbers_ = Buffer<std::int32_t>(most);
+  for (std::int64_t i = 0; i < most; ++i) numbers_[i] = std::int32_t(i);
+}
+
+Buffer<std::int32_t> row_order(const Positions& where, int threads) {
+  if (where.cells() < Window::least_cells) return {};
+  Buffer<Site> middles(where.rows);
+  parallel_ranges(where.rows, 1 << 12, threads, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row)
+      if (!Window::of(where, row, middles[row])) middles[row] = {where.items[row], 0, 0, 0};
+  });
+  const ZKey key(box_of(middles.data(), where.rows));
+  const auto sort = [&](auto zero) {
+    using K = decltype(zero);
+    Buffer<K> keys(where.rows);
+    Buffer<std::int32_t> rows(where.rows);
+    const ZSorted<K> sorted(key, middles.data(), where.rows, keys.data(), rows.data(), threads);
+    return sorted.moved() ? std::move(rows) : Buffer<std::int32_t>();
+  };
+  if (!key.fits()) return {};
+  return key.bits() <= 32 ? sort(std::uint32_t(0)) : sort(std::uint64_t(0));
+}
+
+}  // namespace sparseconv

@@ -1,0 +1,125 @@
+"""The compiled samples against the reference: instruction sets, dtypes, threads, odd shapes."""
+
+import pytest
+import torch
+
+from sparseconv.backends import native_available
+from sparseconv.backends.reference import sample as reference
+from sparseconv.ops.blocks import block_index
+from sparseconv.testing.scenes import room, scene
+
+if not native_available():
+    pytest.skip("the compiled module is not installed", allow_module_level=True)
+
+from sparseconv.backends.cpu import sample as cpu
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+# C, K, groups of positions, groups of the weight, D: about the lengths of vectors, and odd
+SHAPES = [(4, 2, 1, 2, 6), (16, 9, 2, 1, 10), (17, 9, 1, 17, 34), (6, 1, 3, 3, 6)]
+WIDE = [(64, 27, 4, 1, 64), (130, 8, 1, 1, 140)]
+CLOSE = {torch.float64: 1e-11, torch.float32: 3e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+
+
+def problem(shape, dtype, wide=torch.float32, count=70, spread=1.5, coords=None):
+    """Arguments up to the gradient for rows near sites, some far away or nowhere."""
+    channels, taps, parts, groups, width = shape
+    if coords is None:
+        cells = torch.cat([torch.randint(0, 2, (300, 1)), torch.randint(-9, 9, (300, 3))], 1)
+        coords = torch.cat([cells, cells[:9]]).int()
+    base = coords[torch.randint(0, len(coords), (count,))]
+    move = spread * torch.randn(count, taps, parts, 3, dtype=torch.float64)
+    p = (base[:, None, None, 1:] + move).to(wide)
+    p[0, 0], p[1], p[2, -1] = torch.nan, p[1].round(), 1e12
+
+    def normal(*size):
+        return torch.randn(*size, dtype=torch.float64).to(dtype)
+
+    where = coords, block_index(coords), base[:, 0].contiguous(), p
+    weight = normal(taps, channels // groups, width), normal(width), normal(count, width)
+    x, w = normal(len(coords), channels), normal(count, taps, parts)
+    return (x, *where, w), normal(count, channels), weight, groups
+
+
+def calls(given, g, weight, groups, weighted=True):
+    """Every compiled function, and the arguments it is called with."""
+    *place, w = given
+    place = (*place, w if weighted else None)
+    weight, bias, to = weight
+    return {
+        "sample_sum": place,
+        "sample_sum_grad": (*place, g),
+        "deform_conv": (*place, weight, bias if weighted else None, groups),
+        "deform_conv_grad": (*place, weight, to, groups),
+    }
+
+
+def assert_near(found, expected, name):
+    found, expected = ((t,) if torch.is_tensor(t) else t for t in (found, expected))
+    for i, (a, b) in enumerate(zip(found, expected, strict=True)):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        if not b.numel():
+            continue
+        # gradients of positions may have a finer dtype than what they are made of
+        limit = CLOSE[found[0].dtype] * b.double().abs().max()
+        apart = (a.double() - b.double()).abs().max()
+        assert apart <= limit, f"{name} {i}: {apart:.1e}, limit {limit:.1e}"
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_instruction_set(isa, dtype, shape):
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    for weighted in (True, False):
+        for name, args in calls(*problem(shape, dtype, wide), weighted).items():
+            assert_near(getattr(cpu, name)(*args), getattr(reference, name)(*args), name)
+
+
+@pytest.mark.parametrize("shape", WIDE, ids=str)
+def test_wide_channels_and_many_cells(isa, shape):
+    for name, args in calls(*problem(shape, torch.float32, count=33)).items():
+        assert_near(getattr(cpu, name)(*args), getattr(reference, name)(*args), name)
+
+
+@pytest.mark.parametrize("wide", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["int32_limits", "far_away", "negative", "same_xyz", "one_voxel"])
+def test_sites_anywhere(name, wide):
+    coords = scene(name).coords
+    given = problem((3, 9, 1, 1, 5), torch.float32, wide, 20, 0.7, coords)
+    for name, args in calls(*given).items():
+        assert_near(getattr(cpu, name)(*args), getattr(reference, name)(*args), name)
+
+
+def test_positions_all_over_the_scene():
+    # every chunk of rows touches every site, so that their sums do not fit at once
+    given = problem((4, 9, 2, 1, 6), torch.float32, count=2100, spread=9)
+    for name, args in calls(*given).items():
+        assert_near(getattr(cpu, name)(*args), getattr(reference, name)(*args), name)
+
+
+def test_threads_change_no_bit():
+    coords = room(3000)
+    given = problem((16, 27, 2, 1, 16), torch.float32, count=3000, coords=coords)
+    found = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        made = [getattr(cpu, name)(*args) for name, args in calls(*given).items()]
+        found.append([t for out in made for t in ((out,) if torch.is_tensor(out) else out)])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_rows_in_another_order_give_the_same_rows():
+    (x, coords, blocks, items, p, w), *_ = problem((8, 9, 1, 1, 8), torch.float32, coords=room(900))
+    order = torch.randperm(len(items))
+    y = cpu.sample_sum(x, coords, blocks, items, p, w)
+    z = cpu.sample_sum(x, coords, blocks, items[order], p[order], w[order])
+    assert torch.equal(z, y[order])
+
+
+def test_an_index_of_other_sites_is_refused():
+    (x, coords, blocks, items, p, w), *_ = problem((4, 2, 1, 1, 4), torch.float32)
+    for wrong in (blocks[:-1], blocks[:4], blocks.new_zeros(len(blocks)), block_index(coords[1:])):
+        with pytest.raises(ValueError, match="blocks: expected what block_index returned"):
+            cpu.sample_sum(x, coords, wrong, items, p, w)
+    with pytest.raises(TypeError, match="blocks"):
+        cpu.sample_sum(x, coords, blocks.long(), items, p, w)
