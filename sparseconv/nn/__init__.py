@@ -5,11 +5,13 @@ from sparseconv.nn.blocks.mobile import MobileNetBlock
 from sparseconv.nn.blocks.shuffle import ShuffleNetUnit
 from sparseconv.nn.blocks.xception import XceptionBlock
 from sparseconv.nn.conv.active import ActiveConv3d
+from sparseconv.nn.conv.attention_augmented import AAConv3d
 from sparseconv.nn.conv.cond import CondConv3d
 from sparseconv.nn.conv.coord import CoordConv3d
 from sparseconv.nn.conv.dcnv3 import DCNv3_3d
 from sparseconv.nn.conv.dcnv4 import DCNv4_3d
 from sparseconv.nn.conv.deformable import DeformConv3d
+from sparseconv.nn.conv.deformable_kernel import GlobalDeformKernel3d
 from sparseconv.nn.conv.dense import DenseConv3d
 from sparseconv.nn.conv.depthwise import DepthwiseConv3d
 from sparseconv.nn.conv.depthwise_dilated_separable import DepthwiseDilatedSeparableConv3d
@@ -67,6 +69,7 @@ from sparseconv.nn.sequential import Sequential
 
 __all__ = [
     "GELU",
+    "AAConv3d",
     "ActiveConv3d",
     "AvgPool3d",
     "BatchNorm",
@@ -88,6 +91,7 @@ __all__ = [
     "Family",
     "FlattenedConv3d",
     "GlobalAvgPool",
+    "GlobalDeformKernel3d",
     "GlobalMaxPool",
     "GlobalSumPool",
     "GroupPointwiseConv3d",
