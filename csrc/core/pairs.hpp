@@ -55,11 +55,10 @@ inline bool check_pairs(const Pairs& pairs, std::int64_t num_in, std::int64_t nu
                       : "out_rows: expected rows below " + std::to_string(num_out) +
                             ", found others; use the rulebook of these output sites");
   }
-  // a fall from one segment to the next is none
+  // a fall from one segment to the next is none, with or without empty ones between
   for (std::int64_t t = 1; t < pairs.taps; ++t) {
     const std::int64_t p = pairs.segments[t];
-    if (p > pairs.segments[t - 1] && p < pairs.count && pairs.segments[t + 1] > p)
-      fallen -= pairs.out[p] < pairs.out[p - 1];
+    if (p > pairs.segments[t - 1] && p < pairs.count) fallen -= pairs.out[p] < pairs.out[p - 1];
   }
   return fallen == 0;
 }

@@ -43,7 +43,7 @@ def pairs(in_rows: Tensor, out_rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return contiguous int32 pairs of one length, or refuse."""
     in_rows = dense("in_rows", in_rows, torch.int32, 1)
     out_rows = dense("out_rows", out_rows, torch.int32, 1)
-    if in_rows.shape != out_rows.shape:
+    if in_rows.shape[0] != out_rows.shape[0]:
         raise ValueError(
             complain("out_rows", f"{in_rows.shape[0]} entries", f"{out_rows.shape[0]}")
         )
@@ -53,9 +53,10 @@ def pairs(in_rows: Tensor, out_rows: Tensor) -> tuple[Tensor, Tensor]:
 def taps_of(segments: Tensor) -> tuple[Tensor, int]:
     """Return contiguous int64 segments and their number of taps, or refuse."""
     segments = dense("segments", segments, torch.int64, 1)
-    if not len(segments):
+    count = segments.shape[0]
+    if not count:
         raise ValueError(complain("segments", "K + 1 entries", "none"))
-    return segments, len(segments) - 1
+    return segments, count - 1
 
 
 def steps(name: str, values: list[int], count: int, least: int = -REACH) -> list[int]:

@@ -84,7 +84,7 @@ def _run(
     segments, taps = taps_of(segments)
     dtype, (num_in, channels), width = features.dtype, features.shape, weight.shape[-1]
     wide_weight = weight.dtype != dtype
-    if (wide_weight and weight.dtype != accumulator(dtype)) or weight.device.type != "cpu":
+    if (wide_weight and weight.dtype != accumulator(dtype)) or not weight.is_cpu:
         raise TypeError(complain("weight", f"{dtype} on cpu", f"{weight.dtype} {weight.device}"))
     if groups < 1 or channels % groups or width % groups:
         raise ValueError(complain("groups", f"a divisor of {channels} and {width}", str(groups)))
