@@ -26,8 +26,8 @@ def _setup_pool_max(ctx, inputs, output):
 def _pool_max_backward(ctx, grad, _):
     (winner,) = ctx.saved_tensors
     # a winner of -1 had no input; row num_in collects and drops it
-    rows = torch.where(winner < 0, ctx.num_in, winner.long())
-    spread = grad.new_zeros(ctx.num_in + 1, grad.shape[1]).scatter_add(0, rows, grad)
+    rows = winner.long().masked_fill_(winner < 0, ctx.num_in)
+    spread = grad.new_zeros(ctx.num_in + 1, grad.shape[1]).scatter_add_(0, rows, grad)
     return spread[: ctx.num_in], None, None, None
 
 
