@@ -26,6 +26,7 @@ from sparseconv.nn.conv.inverse import SparseInverseConv3d
 from sparseconv.nn.conv.invertible import InvConv1x1
 from sparseconv.nn.conv.involution import Involution3d
 from sparseconv.nn.conv.kernel_warehouse import KernelWarehouse, KWConv3d
+from sparseconv.nn.conv.local_deformable_kernel import LocalDeformKernel3d
 from sparseconv.nn.conv.local_relation import LocalRelation3d
 from sparseconv.nn.conv.masked import MaskedConv3d
 from sparseconv.nn.conv.mix import MixConv3d
@@ -104,6 +105,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalDeformKernel3d",
     "LocalRelation3d",
     "MaskedConv3d",
     "MaxPool3d",

@@ -177,6 +177,17 @@ def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Samp
         p, weight = between(coords[:m], 1), normal(2, 2, 6)
         yield Sample("deform_conv", f"{label}-plain", (x, *where, p, None, weight, None, 2))
         yield Sample("deform_conv_grad", f"{label}-plain", (x, *where, p, None, weight, g, 2))
+    for label in ("line", "empty"):
+        in_rows, out_rows, segments, n, m = pairs_of(label, *CASES["dilated"][1:])
+        book = _shuffled(in_rows, out_rows, segments)
+        scope, taps = [2, 1, 3], len(segments) - 1
+        for groups in (1, 2):
+            low = torch.randint(-1, 2, (m, taps, groups, 3), generator=rng)
+            fraction = 0.1 + 0.8 * torch.rand(low.shape, generator=rng, dtype=torch.float64)
+            places = (low + fraction).to(torch.promote_types(dtype, torch.float32))
+            given = normal(n, 4), normal(6, 4), places, *book, scope
+            yield Sample("deform_kernel", f"{label}-{groups}", given)
+            yield Sample("deform_kernel_grad", f"{label}-{groups}", (*given, normal(m, 4)))
 
     yield from _attended(normal, dtype)
 

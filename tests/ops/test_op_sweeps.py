@@ -12,7 +12,7 @@ SAMPLING = list(samples.sampling())
 HAS_GRAD = [s for s in ARITHMETIC if "empty" not in s.label or s.op == "conv"]
 HAS_ONE_GRAD = [s for s in SAMPLING if not s.op.endswith("_grad")]
 AUTOGRAD = [s for s in ARITHMETIC if s.label == "submanifold"] + [
-    s for s in HAS_ONE_GRAD if s.label.startswith("negative")
+    s for s in HAS_ONE_GRAD if s.label.startswith("negative") or s.label == "line-1"
 ]
 EVERY = ARITHMETIC + PLACEMENT + INFERENCE + SAMPLING
 

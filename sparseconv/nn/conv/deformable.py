@@ -8,24 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from sparseconv._errors import complain
-from sparseconv.functional.conv import conv3d, submanifold_conv3d
 from sparseconv.functional.full_grid import on_full_grid
 from sparseconv.functional.sample import dead_fraction, deform_conv3d
 from sparseconv.geometry import Triple
-from sparseconv.nn.conv._base import Convolution
+from sparseconv.nn.conv._heads import Heads
 from sparseconv.nn.conv._sites import Padding, SitedConvolution
 from sparseconv.nn.family import Family
 from sparseconv.tensor.sparse_tensor import SparseTensor
-
-
-class _Heads(Convolution):
-    """A convolution that begins as nothing: it predicts offsets, and masks of a half."""
-
-    def reset_parameters(self) -> None:
-        """Set weight and bias to 0."""
-        with torch.no_grad():
-            self.weight.zero_()
-            self.bias.zero_()
 
 
 class DeformConv3d(SitedConvolution):
@@ -101,9 +90,7 @@ class DeformConv3d(SitedConvolution):
         # a tensor, for a traced graph takes every number of a module for one that may change
         limit = None if max_offset is None else torch.tensor(float(max_offset), **factory)
         self.register_buffer("limit", limit, persistent=False)
-        padding = "same" if self.keeps_sites else padding
-        shape = kernel_size, stride, padding, dilation
-        self.conv_offset = _Heads(in_channels, heads, *shape, **factory)
+        self.conv_offset = Heads(in_channels, heads, *shape, **factory)
 
     def forward(
         self,
@@ -140,12 +127,8 @@ class DeformConv3d(SitedConvolution):
         Returns:
             A tensor at the output sites; offsets [M, K, H, 3] in voxels; masks [M, K, H] or None.
         """
-        weight, bias, geometry = self.conv_offset.weight, self.conv_offset.bias, self.geometry
-        if self.keeps_sites and sites is None:
-            out = submanifold_conv3d(x, weight, bias, geometry)
-        else:
-            out = conv3d(x, weight, bias, geometry, sites=sites)
-        values, taps, parts = out.features, geometry.taps, self.offset_groups
+        out = self.conv_offset.onto(x, sites)
+        values, taps, parts = out.features, self.geometry.taps, self.offset_groups
         offsets = values[:, : 3 * parts * taps].reshape(-1, parts, taps, 3).transpose(1, 2)
         if self.limit is not None:
             # an offset in 16 bits is coarse enough: its tanh is made of float32
