@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sparseconv as sc
 from sparseconv.nn.conv._base import Convolution
-from sparseconv.testing.scenes import room
+from sparseconv.testing.scenes import room, scene
 
 
 def scan(channels=4, dtype=torch.float64):
@@ -134,3 +134,28 @@ def test_what_cannot_be_folded_stays():
         assert len(fused) == len(chain)
         assert torch.equal(fused(x).features, chain(x).features)
     assert len(sc.nn.fuse(free)) == 2
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: sc.nn.DepthwiseConv3d(6, 3, padding="subm", depth_multiplier=2),
+        lambda: sc.nn.PointwiseConv3d(6, 12, groups=3),
+        lambda: sc.nn.GroupPointwiseConv3d(6, 12, 2),
+        lambda: sc.nn.MaskedConv3d(6, 12, 3, "B", 3),
+        lambda: sc.nn.CoordConv3d(6, 12, 3, padding="subm"),
+        lambda: sc.nn.ShuffledGroupConv3d(6, 12, 2),
+        lambda: sc.nn.DepthwiseSeparableConv3d(6, 12, 3, padding="subm"),
+        lambda: sc.nn.DenseConv3d(6, 12, 3, padding=1),
+    ],
+)
+def test_every_layer_before_a_norm_gives_what_it_gave(backend, layer):
+    # one whose outputs do not come in the order of its weight's rows must not be folded
+    norm = sc.nn.BatchNorm(12)
+    net = sc.nn.Sequential(layer(), norm, sc.nn.ReLU()).double().eval()
+    for part in (norm.weight, norm.bias, norm.running_mean):
+        torch.nn.init.normal_(part)
+    torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+    x = scene("random_sparse").tensor(6)
+    with torch.no_grad():
+        torch.testing.assert_close(sc.nn.fuse(net)(x).features, net(x).features)
