@@ -11,11 +11,15 @@ from torch.nn import functional as dense
 
 from sparseconv._errors import complain
 from sparseconv.functional.global_pool import check_pool, global_avg_pool
+from sparseconv.functional.linear import traceable_linear
 from sparseconv.functional.per_item import per_item_conv
 from sparseconv.geometry import Geometry, triple
 from sparseconv.nn.conv._input import ChecksInput
 from sparseconv.nn.conv._sites import Padding
 from sparseconv.tensor.sparse_tensor import SparseTensor
+
+# added to variances, as torch does
+EPS = 1e-5
 
 
 class PerItemConvolution(ChecksInput, nn.Module):
@@ -144,7 +148,8 @@ def mixed(
     """Return the sum of the kernels, each times its share."""
     count, width, per_group, *taps = kernels.shape
     flat = kernels.permute(0, 3, 4, 5, 2, 1).reshape(count, -1)
-    return (shares @ flat).reshape(shares.shape[0], math.prod(taps), per_group, width)
+    made = traceable_linear(shares, flat.t(), None)
+    return made.reshape(shares.shape[0], math.prod(taps), per_group, width)
 
 
 def draw_each(
@@ -210,8 +215,11 @@ class Trunk(nn.Module):
             )
         hidden, norm = self.fc(mean), self.norm
         if isinstance(norm, nn.LayerNorm):
-            # a traced graph takes a module's float for an input, and is then made again for it
-            return dense.layer_norm(hidden, norm.normalized_shape, norm.weight, norm.bias).relu()
+            # written out: torch's own sums over scans depend on the number of threads, and a
+            # traced graph takes a module's float for an input, for which it is made again
+            hidden = hidden - hidden.mean(1, keepdim=True)
+            spread = (hidden.square().mean(1, keepdim=True) + EPS).sqrt()
+            return (hidden / spread * norm.weight + norm.bias).relu()
         return norm(hidden).relu()
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparseconv._errors import complain
+from sparseconv.functional.linear import traceable_linear
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._per_item import Annealed, PerItemConvolution, Trunk
 from sparseconv.nn.conv._sites import Padding
@@ -247,7 +248,7 @@ class KWConv3d(PerItemConvolution):
         shares, cells = self.shares(x), self._shared[0].cells
         size, (count, width, rows) = shares.shape[0], cells.shape[:3]
         flat = cells.flatten(2).transpose(1, 2).reshape(count, rows * width)
-        parts = shares.to(flat.dtype).reshape(-1, count) @ flat
+        parts = traceable_linear(shares.to(flat.dtype).reshape(-1, count), flat.t(), None)
         taps, per_group = self.geometry.taps, self.in_channels // self.groups
         # parts run over taps, blocks of D, blocks of C / G
         parts = parts.reshape(size, taps, self.out_channels // width, -1, rows, width)
