@@ -121,11 +121,14 @@ class LocalRelation3d(ChecksInput, nn.Module):
             return (dots - q[:, None]).abs() * -self.scale
         return dots
 
-    def shares(
+    def unscaled(
         self,
         x: SparseTensor,  # [N, C]
     ) -> tuple[Tensor, str]:  # [M, K, G]
-        """Return the softmax weights, 0 for absent taps, and the level of their sites."""
+        """Return the exponents' values, the softmax times a number a site and group, and the level.
+
+        Values of absent taps are next to nothing beside the largest, which is 1.
+        """
         groups = self.groups
         weight, bias = self.query_key.weight, self.query_key.bias
         key = x.replace(features=traceable_linear(x.features, weight, bias))
@@ -139,10 +142,22 @@ class LocalRelation3d(ChecksInput, nn.Module):
         present = taps_present(book, query.features.shape[0])
         logits = self.logits(query, x.replace(features=k))
         logits = logits.add_(self.geometric(self.relative))
-        # finite, so that a site without any neighbour gets numbers, which are not used
-        lowest = torch.finfo(logits.dtype).min
-        shares = logits.masked_fill_(~present[..., None], lowest).softmax(1)
-        return shares.to(x.dtype), query.level
+        absent = ~present[..., None]
+        with torch.no_grad():
+            largest = logits.masked_fill_(absent, torch.finfo(logits.dtype).min)
+            largest = largest.amax(1, keepdim=True)
+        # beside the 1 of the largest, exp(-80) is nothing, but far numbers make exp slow; and
+        # passes over whole rows: torch's softmax along a middle axis takes far longer
+        values = logits.sub_(largest).masked_fill_(absent, -80.0).exp_()
+        return values.to(x.dtype), query.level
+
+    def shares(
+        self,
+        x: SparseTensor,  # [N, C]
+    ) -> Tensor:  # [M, K, G]
+        """Return the softmax weights, next to 0 for absent taps."""
+        values, _ = self.unscaled(x)
+        return values / values.sum(1, keepdim=True).clamp(min=0.5)
 
     def _strided_query(self, x: SparseTensor) -> SparseTensor:  # [M, G]
         """Map the centres of the blocks, or their means where the centre is absent."""
@@ -166,9 +181,13 @@ class LocalRelation3d(ChecksInput, nn.Module):
         self.check_input(x)
         if isinstance(x, Tensor):
             return on_full_grid(self, x)
-        shares, level = self.shares(x)
-        y = neighbour_sum(x, shares, self.geometry, level)
-        return y.replace(features=traceable_linear(y.features, self.out.weight, self.out.bias))
+        values, level = self.unscaled(x)
+        y = neighbour_sum(x, values, self.geometry, level)
+        # divided once a group instead of once a neighbour
+        total = values.sum(1)[..., None].clamp(min=0.5)
+        features = y.features.unflatten(1, (self.groups, -1)) / total
+        features = traceable_linear(features.flatten(1), self.out.weight, self.out.bias)
+        return y.replace(features=features)
 
     def extra_repr(self) -> str:
         """Return channels, kernel size, groups and similarity."""
