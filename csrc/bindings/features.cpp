@@ -84,6 +84,16 @@ void bind_features(nb::module_& m) {
       nb::arg("in"), nb::arg("out"), nb::arg("count"), nb::arg("y"), nb::arg("winner"),
       nb::arg("threads"), release, "Write the maxima and the rows that gave them.");
   m.def(
+      "pool_max_grad",
+      [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels, Address g,
+         Address winner, Address grad, int threads) {
+        pool_max_grad(dtype, num_in, num_out, channels, pointer<void>(g),
+                      pointer<const std::int32_t>(winner), pointer<void>(grad), threads);
+      },
+      nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"), nb::arg("g"),
+      nb::arg("winner"), nb::arg("grad"), nb::arg("threads"), release,
+      "Write the gradient: each number to the row that won.");
+  m.def(
       "norm_stats",
       [](int dtype, std::int64_t rows, std::int64_t channels, Address x, Address mean, Address var,
          int threads) {

@@ -20,40 +20,53 @@ struct Pairs {
 };
 
 // Throw std::invalid_argument unless segments go from 0 to P without falling and every row is in
-// range; return whether output rows never fall within a segment.
-inline bool check_pairs(const Pairs& pairs, std::int64_t num_in, std::int64_t num_out,
-                        int threads) {
+// range; return whether output rows never fall within a segment. `swapped`: the caller's inputs are
+// outputs here, which errors say.
+inline bool check_pairs(const Pairs& pairs, std::int64_t num_in, std::int64_t num_out, int threads,
+                        bool swapped = false) {
   bool ordered = pairs.segments[0] == 0 && pairs.segments[pairs.taps] == pairs.count;
   for (std::int64_t t = 0; t < pairs.taps; ++t)
     ordered = ordered && pairs.segments[t] <= pairs.segments[t + 1];
   if (!ordered)
     throw std::invalid_argument("segments: expected numbers that never fall, from 0 to " +
                                 std::to_string(pairs.count));
-  constexpr std::int64_t piece = 1 << 16;
+  constexpr std::int64_t piece = 1 << 15;
   const std::int64_t pieces = (pairs.count + piece - 1) / piece;
   std::vector<std::int64_t> falls(pieces), bad(pieces);
+  const auto last = [](std::int64_t rows) {
+    return std::uint32_t(std::min<std::int64_t>(rows, std::int64_t(1) << 31) - 1);
+  };
+  const std::uint32_t last_in = last(num_in), last_out = last(num_out);
   parallel_ranges(pairs.count, piece, threads, [&](std::int64_t begin, std::int64_t end) {
-    // unsigned, so that a negative row is a huge one
-    std::uint32_t most_in = 0, most_out = 0;
-    std::int64_t fallen = 0;
-    for (std::int64_t p = begin; p < end; ++p) {
-      most_in = std::max(most_in, std::uint32_t(pairs.in[p]));
-      most_out = std::max(most_out, std::uint32_t(pairs.out[p]));
+    // the sign of a number or of its distance to the last row shows what is out of range
+    std::uint32_t signs_in = 0, signs_out = 0;
+    std::int32_t fallen = 0;
+    const std::int64_t second = std::max<std::int64_t>(begin, 1);
+    for (std::int64_t p = begin; p < second; ++p) {
+      const std::uint32_t i = std::uint32_t(pairs.in[p]), o = std::uint32_t(pairs.out[p]);
+      signs_in |= i | (last_in - i);
+      signs_out |= o | (last_out - o);
     }
-    for (std::int64_t p = std::max<std::int64_t>(begin, 1); p < end; ++p)
+    for (std::int64_t p = second; p < end; ++p) {
+      const std::uint32_t i = std::uint32_t(pairs.in[p]), o = std::uint32_t(pairs.out[p]);
+      signs_in |= i | (last_in - i);
+      signs_out |= o | (last_out - o);
       fallen += pairs.out[p] < pairs.out[p - 1];
+    }
     falls[begin / piece] = fallen;
-    bad[begin / piece] = most_in >= num_in ? 1 : (most_out >= num_out ? 2 : 0);
+    bad[begin / piece] = signs_in >> 31 ? 1 : (signs_out >> 31 ? 2 : 0);
   });
   std::int64_t fallen = 0;
   for (std::int64_t i = 0; i < pieces; ++i) {
     fallen += falls[i];
-    if (bad[i])
-      throw std::invalid_argument(
-          bad[i] == 1 ? "in_rows: expected rows below " + std::to_string(num_in) +
-                            ", found others; use the rulebook of these features' sites"
-                      : "out_rows: expected rows below " + std::to_string(num_out) +
-                            ", found others; use the rulebook of these output sites");
+    if (bad[i] == 0) continue;
+    const std::int64_t rows = bad[i] == 1 ? num_in : num_out;
+    throw std::invalid_argument(
+        (bad[i] == 1) != swapped
+            ? "in_rows: expected rows below " + std::to_string(rows) +
+                  ", found others; use the rulebook of these features' sites"
+            : "out_rows: expected rows below " + std::to_string(rows) +
+                  ", found others; use the rulebook of these output sites");
   }
   // a fall from one segment to the next is none, with or without empty ones between
   for (std::int64_t t = 1; t < pairs.taps; ++t) {

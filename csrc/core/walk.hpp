@@ -17,14 +17,23 @@ inline std::int64_t block_rows(std::int64_t row_bytes) {
   return rows;
 }
 
-// Call visit(walk, scratch) for every block of `block` output rows, scratch being `size` numbers of
-// the task's own. Blocks are the same for every number of threads.
-template <class T, class Visit>
-void walk_rows(const Pairs& pairs, bool ordered, std::int64_t num_out, std::int64_t block,
-               std::int64_t size, int threads, Visit&& visit) {
-  // boundaries are looked up once for many blocks; pairs that must be moved go to their block
+// Whether a result is so large that it would leave the caches before it is read: writing past them
+// spares reading what is overwritten.
+inline bool past_caches(std::int64_t bytes) { return bytes >= std::int64_t(16) << 20; }
+
+// Rows of a task: many blocks where their pairs lie in order, for boundaries are looked up once a
+// task; else one, to which the pairs are moved.
+inline std::int64_t task_rows(bool ordered, std::int64_t num_out, std::int64_t block, int threads) {
   std::int64_t rows = ordered ? 16 * block : block;
   while (threads > 1 && rows > block && (num_out + rows - 1) / rows < 4 * threads) rows /= 2;
+  return rows;
+}
+
+// Call visit(walk, task, scratch) for every block of `block` output rows, in tasks of `rows` rows;
+// scratch is `size` numbers of the task's own.
+template <class T, class Visit>
+void walk_rows(const Pairs& pairs, bool ordered, std::int64_t num_out, std::int64_t block,
+               std::int64_t rows, std::int64_t size, int threads, Visit&& visit) {
   const Tiles tiles(pairs, ordered, num_out, rows, threads);
   // the tap with most pairs, in a submanifold layer the centre, reads nearly all rows there are
   std::int64_t main = 0;
@@ -41,17 +50,17 @@ void walk_rows(const Pairs& pairs, bool ordered, std::int64_t num_out, std::int6
     const std::int64_t stop = std::min(num_out, (tile + 1) * rows);
     for (std::int64_t first = tile * rows; first < stop; first += block) {
       std::int64_t soon = 0, last = 0;
-      if (first + block < stop) {
+      if (pairs.taps > 0 && first + block < stop) {
         soon = from[main];
         while (soon < end[main] && tiles.out[soon] < first + block) ++soon;
         last = end[main];
-      } else if (tile + 1 < tiles.count && pairs.taps > 0) {
+      } else if (pairs.taps > 0 && tile + 1 < tiles.count) {
         soon = tiles.begin(tile + 1, main);
         last = tiles.end(tile + 1, main);
       }
       visit(TapWalk{tiles.in, tiles.out, from.data(), end.data(), next.data(), pairs.taps, first,
-                    std::min(block, stop - first), soon, std::min(last - soon, block)},
-            scratch.data());
+                    std::min(block, stop - first), soon, std::min(last - soon, block), pairs.count},
+            tile, scratch.data());
       from.swap(next);
     }
   });

@@ -2,8 +2,63 @@
 
 #include "core/dtype.hpp"
 #include "core/tiling.hpp"
+#include "core/walk.hpp"
 
 namespace sparseconv {
+namespace {
+
+// pairs of a piece, and the rows up to which a sum is cut in pieces
+constexpr std::int64_t piece_pairs = 8192, few_rows = 64;
+// a rulebook's pairs come tap by tap: output rows rise, fall back, rise again
+constexpr std::size_t most_runs = 128;
+
+// Segments in which output rows never fall; empty where there would be too many.
+std::vector<std::int64_t> rising_runs(const Pairs& pairs) {
+  std::vector<std::int64_t> begins{0};
+  for (std::int64_t p = 1; p < pairs.count; ++p) {
+    if (pairs.out[p] >= pairs.out[p - 1]) continue;
+    if (begins.size() == most_runs) return {};
+    begins.push_back(p);
+  }
+  begins.push_back(pairs.count);
+  return begins;
+}
+
+// Sums over a whole scan: each piece of pairs has its own, added up in order.
+template <class S, class T>
+void sum_pieces(const Loops<S, T>& loops, std::int64_t num_out, std::int64_t channels, const S* x,
+                const Pairs& pairs, const S* weights, S* y, int threads) {
+  const std::int64_t pieces = (pairs.count + piece_pairs - 1) / piece_pairs;
+  const std::int64_t size = num_out * channels;
+  Buffer<T> sums(pieces * size);
+  std::fill_n(sums.data(), sums.size(), T(0));
+  parallel_ranges(pairs.count, piece_pairs, threads, [&](std::int64_t begin, std::int64_t end) {
+    loops.add_rows(x, channels, channels, weights == nullptr ? nullptr : weights + begin,
+                   pairs.in + begin, pairs.out + begin, end - begin, 0,
+                   sums.data() + begin / piece_pairs * size, channels);
+  });
+  for (std::int64_t i = 1; i < pieces; ++i)
+    for (std::int64_t c = 0; c < size; ++c) sums[c] += sums[i * size + c];
+  loops.narrow(sums.data(), y, size);
+}
+
+// Sums of rows tap by tap, a few rows at a time: every tap's weight is one.
+template <class S, class T>
+void sum_runs(const Loops<S, T>& loops, std::int64_t num_out, std::int64_t channels, const S* x,
+              const Pairs& runs, S* y, int threads) {
+  Buffer<T> ones(channels);
+  std::fill_n(ones.data(), channels, T(1));
+  const std::int64_t ld = loops.tap_width(channels, channels);
+  const std::int64_t block = block_rows(ld * std::int64_t(sizeof(T)));
+  const bool past = past_caches(num_out * channels * std::int64_t(sizeof(S)));
+  walk_rows<T>(runs, true, num_out, block, task_rows(true, num_out, block, threads), block * ld,
+               threads, [&](const TapWalk& walk, std::int64_t, T* sums) {
+                 loops.scale_taps(x, channels, channels, ones.data(), 0, walk, nullptr, sums, ld);
+                 loops.put_rows(sums, ld, walk.rows, channels, y + walk.first * channels, past);
+               });
+}
+
+}  // namespace
 
 void aggregate(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
                const void* x, const Pairs& pairs, const void* weights, void* y, int threads) {
@@ -11,16 +66,27 @@ void aggregate(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
+    const S* scale = static_cast<const S*>(weights);
+    prefer_large_pages(y, num_out * channels * std::int64_t(sizeof(S)));
+    if (channels == 0) return;
+    if (num_out <= few_rows && pairs.count >= 2 * piece_pairs)
+      return sum_pieces(loops, num_out, channels, static_cast<const S*>(x), pairs, scale,
+                        static_cast<S*>(y), threads);
+    const std::vector<std::int64_t> runs =
+        scale == nullptr && !ordered ? rising_runs(pairs) : std::vector<std::int64_t>{};
+    if (!runs.empty())
+      return sum_runs(
+          loops, num_out, channels, static_cast<const S*>(x),
+          Pairs{pairs.in, pairs.out, runs.data(), std::int64_t(runs.size()) - 1, pairs.count},
+          static_cast<S*>(y), threads);
     const Tiling tiling(num_out, channels, sizeof(T), threads);
     const Tiles tiles(pairs, ordered, num_out, tiling.rows, threads, weights != nullptr);
-    const S* scale = static_cast<const S*>(weights);
     Buffer<S> moved;
     if (scale != nullptr && tiles.source != nullptr) {
       moved = Buffer<S>(pairs.count);
       for (std::int64_t p = 0; p < pairs.count; ++p) moved[p] = scale[tiles.source[p]];
       scale = moved.data();
     }
-    prefer_large_pages(y, num_out * channels * std::int64_t(sizeof(S)));
     parallel_tasks(tiles.count * tiling.blocks, threads, [&](std::int64_t task) {
       const std::int64_t tile = task / tiling.blocks;
       const std::int64_t first = task % tiling.blocks * tiling.channels;

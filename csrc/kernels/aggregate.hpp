@@ -7,8 +7,9 @@
 namespace sparseconv {
 
 // y[o] = sum over pairs p = (i, o) of weights[p] x[i]; weights null for ones.
-// x [N, C], y [M, C] dense; pairs form one segment; summed in pair order. 16-bit sums take a tile
-// of float32 aside a running task (256 KiB), moved pairs what Tiles takes.
+// x [N, C], y [M, C] dense; pairs form one segment; summed in pair order, for a few rows of many
+// pairs in pieces of a fixed number of pairs. 16-bit sums take a tile of float32 aside a running
+// task (256 KiB), moved pairs what Tiles takes, pieces a 128th of the inputs at most.
 void aggregate(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
                const void* x, const Pairs& pairs, const void* weights, void* y, int threads);
 
@@ -20,5 +21,10 @@ void pair_dot(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t
 // numbers. Without input 0 and -1. A tile of sums (256 KiB) aside a running task.
 void pool_max(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
               const void* x, const Pairs& pairs, void* y, std::int32_t* winner, int threads);
+
+// to[winner[o][c]][c] += g[o][c], rows o ascending, from zeros; winner -1 is left out. Cut by
+// columns. 16-bit results take float32 columns aside a running task (N x 64 at most).
+void pool_max_grad(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
+                   const void* g, const std::int32_t* winner, void* to, int threads);
 
 }  // namespace sparseconv

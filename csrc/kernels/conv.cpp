@@ -1,6 +1,7 @@
 #include "kernels/conv.hpp"
 
 #include "core/dtype.hpp"
+#include "core/walk.hpp"
 
 namespace sparseconv {
 namespace {
@@ -81,8 +82,7 @@ struct Conv {
     }
   }
 
-  // Pairs of a tile are put in the order of their rows, whose sums then stay in registers: a tap at
-  // a time would read and write them in memory once a pair.
+  // A tap at a time, a few rows at a time, whose sums stay in the first-level cache.
   void depthwise(bool ordered) const {
     Buffer<T> wide(pairs.taps * shape.channels);
     for (std::int64_t t = 0; t < pairs.taps; ++t)
@@ -93,34 +93,23 @@ struct Conv {
         loops.widen(wide_weight != nullptr ? &rounded : weight + at,
                     &wide[t * shape.channels + c], 1);
       }
-    const std::int64_t most = rows_of_tile(shape.num_out, shape.width * sizeof(T), 1, threads);
-    const Tiles tiles(pairs, ordered, shape.num_out, most, threads);
     Buffer<T> starts(shape.width);
     start(starts.data(), 1, shape.width, 0, shape.width);
-    parallel_tasks(tiles.count, threads, [&](std::int64_t tile) {
-      const std::int64_t first = tile * tiles.rows;
-      const std::int64_t rows = std::min(tiles.rows, shape.num_out - first);
-      const auto each = [&](auto&& visit) {
-        for (std::int64_t t = 0; t < pairs.taps; ++t)
-          for (std::int64_t p = tiles.begin(tile, t); p < tiles.end(tile, t); ++p)
-            visit(tiles.out[p] - first, tiles.in[p], t);
-      };
-      // begin[r + 1] counts, then points at the next free place, and ends at the end of row r
-      std::vector<std::int32_t> begin(rows + 2, 0);
-      each([&](std::int64_t row, std::int32_t, std::int64_t) { ++begin[row + 2]; });
-      for (std::int64_t r = 2; r < rows + 2; ++r) begin[r] += begin[r - 1];
-      Buffer<std::int32_t> in(begin[rows + 1]), tap(begin[rows + 1]);
-      each([&](std::int64_t row, std::int32_t from, std::int64_t t) {
-        const std::int32_t at = begin[row + 1]++;
-        in[at] = from;
-        tap[at] = std::int32_t(t);
-      });
-      tile_task(tiles, tile, 0, shape.width, shape.width, true,
-                [&](T* sums, std::int64_t ld, std::int64_t) {
-                  loops.scale_rows(x, shape.channels, shape.channels, wide.data(), in.data(),
-                                   tap.data(), begin.data(), rows, starts.data(), sums, ld);
-                });
-    });
+    const std::int64_t ld = loops.tap_width(shape.width, shape.width);
+    const std::int64_t block = block_rows(ld * std::int64_t(sizeof(T)));
+    const bool past = past_caches(shape.num_out * shape.width * std::int64_t(sizeof(S)));
+    walk_rows<T>(pairs, ordered, shape.num_out, block,
+                 task_rows(ordered, shape.num_out, block, threads), block * ld, threads,
+                 [&](const TapWalk& walk, std::int64_t, T* sums) {
+                   loops.scale_taps(x, shape.width, shape.width, wide.data(), shape.width, walk,
+                                    starts.data(), sums, ld);
+                   const std::int64_t at = walk.first * shape.width;
+                   for (std::int64_t r = 0; (residual != nullptr || relu) && r < walk.rows; ++r)
+                     loops.finish_row(sums + r * ld,
+                                      residual == nullptr ? nullptr : residual + at + r * shape.width,
+                                      shape.width, relu);
+                   loops.put_rows(sums, ld, walk.rows, shape.width, y + at, past);
+                 });
   }
 
   // Whether the centre tap has one pair for every output row, in order, as in a submanifold layer:

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "core/dtype.hpp"
+#include "core/walk.hpp"
 #include "kernels/conv.hpp"
 
 namespace sparseconv {
@@ -55,26 +56,26 @@ struct GradWeight {
     return ends;
   }
 
+  // Every range of rows has sums of its own, added up in order: all taps of a row are multiplied
+  // while it is in the cache, and no number of threads changes a bit.
   void depthwise(bool ordered) const {
-    constexpr std::int64_t limit = 64;
-    const std::int64_t blocks = (shape.channels + limit - 1) / limit;
-    const Tiles tiles(pairs, ordered, shape.num_out, tile_rows, threads);
-    const std::vector<std::int64_t> ends = tap_runs(threads > 1 ? 4 * threads : 1);
-    parallel_tasks(std::int64_t(ends.size()) * blocks, threads, [&](std::int64_t task) {
-      const std::int64_t run = task / blocks, first = task % blocks * limit;
-      const std::int64_t channels = std::min(limit, shape.channels - first);
-      const std::int64_t from = run == 0 ? 0 : ends[run - 1];
-      Buffer<T> sums((ends[run] - from) * limit);
-      std::fill_n(sums.data(), sums.size(), T(0));
-      for (std::int64_t tile = 0; tile < tiles.count; ++tile)
-        for (std::int64_t t = from; t < ends[run]; ++t) {
-          const std::int64_t begin = tiles.begin(tile, t);
-          loops.multiply_rows(x + first, shape.channels, g + first, shape.width, channels,
-                              tiles.in + begin, tiles.out + begin, tiles.end(tile, t) - begin,
-                              sums.data() + (t - from) * limit);
-        }
-      for (std::int64_t t = from; t < ends[run]; ++t)
-        store(sums.data() + (t - from) * limit, t * shape.width + first, channels);
+    constexpr std::int64_t range = 512;
+    const std::int64_t ld = loops.tap_width(shape.width, shape.width), size = pairs.taps * ld;
+    const std::int64_t ranges = (shape.num_out + range - 1) / range;
+    Buffer<T> sums(std::max<std::int64_t>(ranges, 1) * size);
+    std::fill_n(sums.data(), sums.size(), T(0));
+    walk_rows<T>(pairs, ordered, shape.num_out,
+                 ordered ? block_rows(ld * std::int64_t(sizeof(T))) : range, range, 0, threads,
+                 [&](const TapWalk& walk, std::int64_t at, T*) {
+                   loops.multiply_taps(x, shape.width, g, shape.width, shape.width, walk,
+                                       sums.data() + at * size, ld);
+                 });
+    parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
+      T* total = sums.data() + t * ld;
+      for (std::int64_t r = 1; r < ranges; ++r)
+        for (std::int64_t c = 0; c < ld; ++c) total[c] += total[r * size + c];
+      loops.settle_taps(shape.width, 1, total, ld);
+      store(total, t * shape.width, shape.width);
     });
   }
 

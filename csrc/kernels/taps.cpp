@@ -16,22 +16,23 @@ void tap_sum(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t 
                          : pairs;
   const std::int64_t rows_in = transposed ? num_out : num_in;
   const std::int64_t rows_out = transposed ? num_in : num_out;
-  const bool ordered = check_pairs(seen, rows_in, rows_out, threads);
+  const bool ordered = check_pairs(seen, rows_in, rows_out, threads, transposed);
   if (channels == 0) return;
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
     const std::int64_t width = loops.tap_width(channels, groups);
     const std::int64_t block = block_rows(width * std::int64_t(sizeof(T)));
-    prefer_large_pages(y, rows_out * channels * std::int64_t(sizeof(S)));
-    walk_rows<T>(seen, ordered, rows_out, block, block * width, threads,
-                 [&](const TapWalk& walk, T* sums) {
+    const std::int64_t bytes = rows_out * channels * std::int64_t(sizeof(S));
+    const bool past = past_caches(bytes);
+    prefer_large_pages(y, bytes);
+    walk_rows<T>(seen, ordered, rows_out, block, task_rows(ordered, rows_out, block, threads),
+                 block * width, threads, [&](const TapWalk& walk, std::int64_t, T* sums) {
                    loops.weigh_taps(static_cast<const S*>(x), channels, channels, groups,
                                     static_cast<const S*>(w), transposed ? walk.in : walk.out, walk,
                                     sums, width);
-                   S* to = static_cast<S*>(y) + walk.first * channels;
-                   for (std::int64_t r = 0; r < walk.rows; ++r)
-                     loops.narrow(sums + r * width, to + r * channels, channels);
+                   loops.put_rows(sums, width, walk.rows, channels,
+                                  static_cast<S*>(y) + walk.first * channels, past);
                  });
   });
 }
@@ -49,8 +50,9 @@ void tap_dot(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t 
     const std::int64_t block =
         block_rows(std::max<std::int64_t>(channels, same ? 0 : row / 8) * std::int64_t(sizeof(T)));
     prefer_large_pages(e, num_out * row * std::int64_t(sizeof(S)));
-    walk_rows<T>(pairs, ordered, num_out, block, same ? 0 : block * row, threads,
-                 [&](const TapWalk& walk, T* scratch) {
+    walk_rows<T>(pairs, ordered, num_out, block, task_rows(ordered, num_out, block, threads),
+                 same ? 0 : block * row, threads,
+                 [&](const TapWalk& walk, std::int64_t, T* scratch) {
                    const auto add = [&](T* to) {
                      std::fill_n(to, walk.rows * row, T(0));
                      if (channels > 0)

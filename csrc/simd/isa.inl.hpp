@@ -2,7 +2,7 @@
 //   ISA            name of the namespace and of the set
 //   VECTOR_BYTES   width of a register
 //   VECTOR_COUNT   registers: 32 or 16
-#ifdef __AVX512F__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
@@ -53,12 +53,13 @@ static Loops<S, T> loops() {
   made.pack = pack<S, T>;
   made.gather_gemm = gather_gemm<S, T>;
   made.gather_outer = gather_outer<S, T>;
-  made.scale_rows = scale_rows<S, T>;
-  made.multiply_rows = multiply_rows<S, T>;
   made.tap_width = tap_width<T>;
   made.scale_taps = scale_taps<S, T>;
   made.weigh_taps = weigh_taps<S, T>;
   made.dot_taps = dot_taps<S, T>;
+  made.multiply_taps = multiply_taps<S, T>;
+  made.settle_taps = settle_taps<S, T>;
+  made.put_rows = put_rows<S, T>;
   made.add_rows = add_rows<S, T>;
   made.dot_rows = dot_rows<S, T>;
   made.max_rows = max_rows<S, T>;

@@ -18,8 +18,7 @@ struct F16 {
 
 // The pairs of a block of output rows, tap by tap: those of tap t begin at from[t] and end at end[t]
 // or before the first whose row is not among `rows` rows from `first` on. next[t] <- where they ended.
-// Inputs of the pairs [soon, soon + soon_count) are those the next block reads: they are fetched
-// meanwhile.
+// Of the pairs [soon, soon + soon_count) of the next block what lies row by row is fetched meanwhile.
 struct TapWalk {
   const std::int32_t* in;
   const std::int32_t* out;
@@ -28,6 +27,7 @@ struct TapWalk {
   std::int64_t* next;
   std::int64_t taps, first, rows;
   std::int64_t soon, soon_count;
+  std::int64_t count;  // of all pairs, in all blocks
 };
 
 // Loops for storage type S and sum type T.
@@ -63,18 +63,7 @@ struct Loops {
                        const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
                        const std::int32_t* next_out, std::int64_t next_n, T* acc);
 
-  // y[r][c] = start[c] + sum of w[tap[p]][c] x[in[p]][c] over p in [begin[r], begin[r + 1]), for
-  // r < rows: a depthwise convolution, row by row; w is [taps][channels].
-  void (*scale_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const T* w,
-                     const std::int32_t* in, const std::int32_t* tap, const std::int32_t* begin,
-                     std::int64_t rows, const T* start, T* y, std::int64_t ldy);
-
-  // acc[c] += sum over pairs of x[in[p]][c] g[out[p]][c]: the weight gradient of that tap.
-  void (*multiply_rows)(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
-                        std::int64_t channels, const std::int32_t* in, const std::int32_t* out,
-                        std::int64_t n, T* acc);
-
-  // Columns of sums that the two loops below need for a row; the results are the first `channels`.
+  // Columns of sums that the loops below need for a row; the results are the first `channels`.
   std::int64_t (*tap_width)(std::int64_t channels, std::int64_t groups);
 
   // sums[r][c] <- start[c] + sum over the taps t and pairs (i, first + r) of w[t][c] x[i][c], r below
@@ -88,6 +77,17 @@ struct Loops {
   void (*weigh_taps)(const S* x, std::int64_t ldx, std::int64_t channels, std::int64_t groups,
                      const S* w, const std::int32_t* weight_rows, const TapWalk& walk, T* sums,
                      std::int64_t ld);
+
+  // acc[t][c] += sum over the pairs (i, o) of tap t of x[i][c] g[o][c], acc being [taps][ld] and as
+  // wide as tap_width(channels, channels): the weight gradient of those rows. When all were added,
+  // settle_taps leaves the results in the first `channels` columns.
+  void (*multiply_taps)(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
+                        std::int64_t channels, const TapWalk& walk, T* acc, std::int64_t ld);
+  void (*settle_taps)(std::int64_t channels, std::int64_t taps, T* acc, std::int64_t ld);
+
+  // to [rows][n] <- sums, rounded; `past`: past the caches, where the processor can.
+  void (*put_rows)(const T* sums, std::int64_t ld, std::int64_t rows, std::int64_t n, S* to,
+                   bool past);
 
   // e[r][t][g] += sum over the pairs (i, first + r) of tap t, channels c of group g, of
   // a[i][c] b[first + r][c].

@@ -5,6 +5,21 @@
 // a channel; one for all pieces; one a piece.
 enum class Weights { shared, channels, one, pieces };
 
+// Constants handed to a lambda.
+template <int L>
+struct Size {
+  static constexpr int value = L;
+};
+template <Weights kind>
+struct Kind {
+  static constexpr Weights value = kind;
+};
+template <int L, class Visit>
+static inline void visit_size(int size, Visit&& visit) {
+  if (size == L) return visit(Size<L>{});
+  if constexpr (L > 1) visit_size<L / 2>(size, visit);
+}
+
 // How the channels of a row are cut in pieces. A run is cut on its own; its last piece ends where
 // the run does and may begin before the one before it ends. In the sums every piece has a place of
 // its own, so no number is added twice; `settle` moves them to their channels.
@@ -54,11 +69,21 @@ static inline Soon soon(const S* x, std::int64_t ldx, std::int64_t width,
           width * std::int64_t(sizeof(S)), rows + walk.soon, walk.soon_count};
 }
 
+// Of a tap's later pairs, which may be those of the next block.
+constexpr std::int64_t fetched_ahead = 12;
+template <int L, int NV, class S>
+static INLINED void fetch_later(const S* x, std::int64_t ldx, std::int64_t p, const TapWalk& walk) {
+  constexpr int line = 64 / int(L * sizeof(S)), step = line > 1 ? line : 1;
+  if (p + fetched_ahead >= walk.count) return;
+  const S* later = x + walk.in[p + fetched_ahead] * ldx;
+  UNROLL for (int v = 0; v < NV; v += step) PREFETCH(later + v * L);
+}
+
 // NV pieces of L numbers, the last one beginning at channel `last`.
 template <int L, int NV, Weights kind, class S, class W, class T>
 static void add_pieces(const S* x, std::int64_t ldx, std::int64_t last, const W* w,
                        std::int64_t ldw, const std::int32_t* weight_rows, const TapWalk& walk,
-                       const Soon* fetched, int kinds, T* sums, std::int64_t ld) {
+                       const Soon* fetched, T* sums, std::int64_t ld) {
   using P = typename Piece<T, L>::type;
   for (std::int64_t t = 0; t < walk.taps; ++t) {
     std::int64_t p = walk.from[t];
@@ -73,6 +98,7 @@ static void add_pieces(const S* x, std::int64_t ldx, std::int64_t last, const W*
       if (row >= walk.rows) break;
       const S* from = x + walk.in[p] * ldx;
       T* to = sums + row * ld;
+      fetch_later<L, NV>(x, ldx, p, walk);
       P sum[NV];
       UNROLL for (int v = 0; v < NV; ++v) sum[v] = load_piece<L, T, T>(to + v * L);
       if constexpr (kind != Weights::shared) {
@@ -94,14 +120,13 @@ static void add_pieces(const S* x, std::int64_t ldx, std::int64_t last, const W*
       UNROLL for (int v = 0; v < NV; ++v) store_piece<L, T>(to + v * L, sum[v]);
     }
     walk.next[t] = p;
-    for (int i = 0; i < kinds; ++i) fetched[i].fetch(t, walk.taps);
+    if (fetched != nullptr) fetched->fetch(t, walk.taps);
   }
 }
 
 template <int L, Weights kind, class S, class W, class T>
 static void add_runs(const Cut& cut, const S* x, std::int64_t ldx, const W* w, std::int64_t ldw,
-                     const std::int32_t* weight_rows, const TapWalk& walk, const Soon* fetched,
-                     int kinds, T* sums, std::int64_t ld) {
+                     const std::int32_t* weight_rows, const TapWalk& walk, const Soon* fetched, T* sums, std::int64_t ld) {
   for (std::int64_t run = 0; run < cut.runs; ++run) {
     const S* from = x + run * cut.length;
     const W* scale = w + (kind == Weights::one ? run : 0);
@@ -114,38 +139,20 @@ static void add_runs(const Cut& cut, const S* x, std::int64_t ldx, const W* w, s
       const W* with = scale + (kind == Weights::one      ? 0
                                : kind == Weights::pieces ? done
                                                          : begin);
-      switch (now) {
-        case 4:
-          add_pieces<L, 4, kind>(from + begin, ldx, last, with, ldw, weight_rows, walk,
-                                 fetched, kinds, to + done * L, ld);
-          break;
-        case 2:
-          add_pieces<L, 2, kind>(from + begin, ldx, last, with, ldw, weight_rows, walk,
-                                 fetched, kinds, to + done * L, ld);
-          break;
-        default:
-          add_pieces<L, 1, kind>(from + begin, ldx, last, with, ldw, weight_rows, walk,
-                                 fetched, kinds, to + done * L, ld);
-      }
+      const auto run_pieces = [&](auto count) {
+        add_pieces<L, decltype(count)::value, kind>(from + begin, ldx, last, with, ldw, weight_rows,
+                                                    walk, fetched, to + done * L, ld);
+      };
+      if (now == 4)
+        run_pieces(Size<4>{});
+      else if (now == 2)
+        run_pieces(Size<2>{});
+      else
+        run_pieces(Size<1>{});
       done += now;
-      kinds = 0;
+      fetched = nullptr;
     }
   }
-}
-
-// Constants handed to a lambda.
-template <int L>
-struct Size {
-  static constexpr int value = L;
-};
-template <Weights kind>
-struct Kind {
-  static constexpr Weights value = kind;
-};
-template <int L, class Visit>
-static inline void visit_size(int size, Visit&& visit) {
-  if (size == L) return visit(Size<L>{});
-  if constexpr (L > 1) visit_size<L / 2>(size, visit);
 }
 
 // Move the pieces to their channels. A piece never moves up, so none is overwritten before it moved.
@@ -184,8 +191,7 @@ static void scale_taps(const S* x, std::int64_t ldx, std::int64_t channels, cons
   visit_size<lanes<T>>(cut.size, [&](auto size) {
     constexpr int L = decltype(size)::value;
     begin_rows<L>(cut, start, walk.rows, sums, ld);
-    const Soon fetched = soon(x, ldx, channels, walk.in, walk);
-    add_runs<L, Weights::shared>(cut, x, ldx, w, ldw, nullptr, walk, &fetched, 1, sums, ld);
+    add_runs<L, Weights::shared>(cut, x, ldx, w, ldw, nullptr, walk, nullptr, sums, ld);
     settle<L>(cut, walk.rows, sums, ld);
   });
 }
@@ -198,12 +204,10 @@ static void weigh_taps(const S* x, std::int64_t ldx, std::int64_t channels, std:
   visit_size<lanes<T>>(cut.size, [&](auto size) {
     constexpr int L = decltype(size)::value;
     begin_rows<L, T>(cut, nullptr, walk.rows, sums, ld);
-    const Soon fetched[2] = {
-        soon(x, ldx, channels, walk.in, walk),
-        soon(w, walk.taps * groups, walk.taps * groups, weight_rows, walk)};
+    const Soon fetched = soon(w, walk.taps * groups, walk.taps * groups, weight_rows, walk);
     const auto add = [&](auto kind) {
-      add_runs<L, decltype(kind)::value>(cut, x, ldx, w, groups, weight_rows, walk, fetched, 2,
-                                         sums, ld);
+      add_runs<L, decltype(kind)::value>(cut, x, ldx, w, groups, weight_rows, walk, &fetched, sums,
+                                         ld);
     };
     if (cut.weights == Weights::channels)
       add(Kind<Weights::channels>{});
@@ -214,6 +218,96 @@ static void weigh_taps(const S* x, std::int64_t ldx, std::int64_t channels, std:
     settle<L>(cut, walk.rows, sums, ld);
   });
 }
+
+// NV pieces of the products of each tap's pairs, the last one beginning at channel `last`.
+template <int L, int NV, class S, class T>
+static void multiply_pieces(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
+                            std::int64_t last, const TapWalk& walk, const Soon* fetched,
+                            T* acc, std::int64_t ld) {
+  using P = typename Piece<T, L>::type;
+  for (std::int64_t t = 0; t < walk.taps; ++t) {
+    std::int64_t p = walk.from[t];
+    const std::int64_t end = walk.end[t];
+    P sum[NV] = {};
+    for (; p < end && walk.out[p] - walk.first < walk.rows; ++p) {
+      const S* from = x + walk.in[p] * ldx;
+      const S* with = g + walk.out[p] * ldg;
+      fetch_later<L, NV>(x, ldx, p, walk);
+      UNROLL for (int v = 0; v < NV; ++v) {
+        const std::int64_t at = v + 1 < NV ? v * L : last;
+        sum[v] += load_piece<L, S, T>(from + at) * load_piece<L, S, T>(with + at);
+      }
+    }
+    if (fetched != nullptr) fetched->fetch(t, walk.taps);
+    if (p != walk.from[t])
+      UNROLL for (int v = 0; v < NV; ++v) {
+        T* to = acc + t * ld + v * L;
+        sum[v] += load_piece<L, T, T>(to);
+        store_piece<L, T>(to, sum[v]);
+      }
+    walk.next[t] = p;
+  }
+}
+
+template <class S, class T>
+static void multiply_taps(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
+                          std::int64_t channels, const TapWalk& walk, T* acc, std::int64_t ld) {
+  const Cut cut = cut_rows<T>(channels, channels);
+  const Soon rows = soon(g, ldg, channels, walk.out, walk);
+  visit_size<lanes<T>>(cut.size, [&](auto size) {
+    constexpr int L = decltype(size)::value;
+    for (std::int64_t done = 0; done < cut.pieces;) {
+      const std::int64_t left = cut.pieces - done;
+      const int now = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+      const std::int64_t final = done + now < cut.pieces ? (done + now - 1) * L : cut.length - L;
+      const std::int64_t begin = now == 1 ? final : done * L, last = final - begin;
+      const auto run = [&](auto count) {
+        multiply_pieces<L, decltype(count)::value>(x + begin, ldx, g + begin, ldg, last, walk,
+                                                   done == 0 ? &rows : nullptr, acc + done * L, ld);
+      };
+      if (now == 4)
+        run(Size<4>{});
+      else if (now == 2)
+        run(Size<2>{});
+      else
+        run(Size<1>{});
+      done += now;
+    }
+  });
+}
+
+template <class S, class T>
+static void settle_taps(std::int64_t channels, std::int64_t taps, T* acc, std::int64_t ld) {
+  const Cut cut = cut_rows<T>(channels, channels);
+  visit_size<lanes<T>>(cut.size,
+                       [&](auto size) { settle<decltype(size)::value>(cut, taps, acc, ld); });
+}
+
+#if defined(__AVX512F__)
+#define STREAM(to, v) _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)(v))
+#elif defined(__AVX__)
+#define STREAM(to, v) _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)(v))
+#endif
+
+template <class S, class T>
+static void put_rows(const T* sums, std::int64_t ld, std::int64_t rows, std::int64_t n, S* to,
+                     bool past) {
+#ifdef STREAM
+  if constexpr (sizeof(S) == sizeof(T)) {
+    if (past && n % lanes<T> == 0 && reinterpret_cast<std::uintptr_t>(to) % VECTOR_BYTES == 0) {
+      for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t c = 0; c < n; c += lanes<T>)
+          STREAM(to + r * n + c, load(sums + r * ld + c));
+      // other threads may read the rows after the task
+      _mm_sfence();
+      return;
+    }
+  }
+#endif
+  (void)past;
+  for (std::int64_t r = 0; r < rows; ++r) narrow_row(sums + r * ld, to + r * n, n);
+}
+#undef STREAM
 
 // e += a b, channel by channel.
 template <int L, class S, class T>
@@ -249,7 +343,7 @@ static void dot_groups(const S* a, const S* b, std::int64_t channels, std::int64
   const std::int64_t block = groups < product_count / L ? groups : product_count / L;
   const std::int64_t batch = product_count / L / block;
   alignas(VECTOR_BYTES) T products[product_count + 2 * lanes<T>] = {};
-  const Soon fetched = soon(a, channels, channels, walk.in, walk);
+  const Soon fetched = soon(b, channels, channels, walk.out, walk);
   for (std::int64_t t = 0; t < walk.taps; ++t) {
     std::int64_t p = walk.from[t], stop = p;
     while (stop < walk.end[t] && walk.out[stop] - walk.first < walk.rows) ++stop;
@@ -263,6 +357,10 @@ static void dot_groups(const S* a, const S* b, std::int64_t channels, std::int64
         for (std::int64_t i = p; i < p + n; ++i) {
           const S* left = a + walk.in[i] * channels + group * length;
           const S* right = b + walk.out[i] * channels + group * length;
+          if (i + fetched_ahead < walk.count) {
+            const S* later = a + walk.in[i + fetched_ahead] * channels + group * length;
+            for (std::int64_t c = 0; c < now * length; c += 64 / sizeof(S)) PREFETCH(later + c);
+          }
           for (std::int64_t g = 0; g < now; ++g, to += L)
             multiply_group<L>(left + g * length, right + g * length, length, to);
         }
@@ -290,7 +388,7 @@ static void dot_taps(const S* a, const S* b, std::int64_t channels, std::int64_t
     return visit_size<lanes<T>>(piece_size<T>(channels / groups), [&](auto size) {
       dot_groups<decltype(size)::value>(a, b, channels, groups, walk, e);
     });
-  const Soon fetched = soon(a, channels, channels, walk.in, walk);
+  const Soon fetched = soon(b, channels, channels, walk.out, walk);
   for (std::int64_t t = 0; t < walk.taps; ++t) {
     fetched.fetch(t, walk.taps);
     std::int64_t p = walk.from[t];

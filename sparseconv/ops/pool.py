@@ -25,10 +25,18 @@ def _setup_pool_max(ctx, inputs, output):
 
 def _pool_max_backward(ctx, grad, _):
     (winner,) = ctx.saved_tensors
-    # a winner of -1 had no input; row num_in collects and drops it
-    rows = winner.long().masked_fill_(winner < 0, ctx.num_in)
-    spread = grad.new_zeros(ctx.num_in + 1, grad.shape[1]).scatter_add_(0, rows, grad)
-    return spread[: ctx.num_in], None, None, None
+    return _pool_max_grad(grad, winner, ctx.num_in), None, None, None
+
+
+def _setup_pool_max_grad(ctx, inputs, output):
+    ctx.save_for_backward(inputs[1])
+
+
+def _pool_max_grad_backward(ctx, grad):
+    (winner,) = ctx.saved_tensors
+    # a winner of -1 took nothing: it reads the row of zeros behind the last
+    padded = torch.cat([grad, grad.new_zeros(1, grad.shape[1])])
+    return padded.gather(0, torch.where(winner < 0, grad.shape[0], winner.long())), None, None
 
 
 _pool_max = define(
@@ -39,6 +47,15 @@ _pool_max = define(
     fake=_fake_pool_max,
     setup=_setup_pool_max,
     backward=_pool_max_backward,
+)
+
+_pool_max_grad = define(
+    "pool_max_grad(Tensor grad, Tensor winner, SymInt num_in) -> Tensor",
+    reference=reference.pool_max_grad,
+    compiled=compiled("pool", "pool_max_grad"),
+    fake=lambda grad, winner, num_in: grad.new_empty(num_in, grad.shape[1]),
+    setup=_setup_pool_max_grad,
+    backward=_pool_max_grad_backward,
 )
 
 

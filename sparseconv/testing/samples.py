@@ -123,6 +123,8 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
         # values far apart, so that a finite difference changes no winner
         apart = torch.randperm(n * 3, generator=rng).to(dtype).reshape(n, 3)
         yield Sample("pool_max", label, (apart, *book[:2], m))
+        winner = torch.randint(-1, n, (m, 3), generator=rng, dtype=torch.int32)
+        yield Sample("pool_max_grad", label, (normal(m, 3), winner, n))
         x, other, y = normal(n, 3), normal(n, 3), normal(n, 3)
         mean, spread, weight, bias = normal(3), 0.5 + normal(3).square(), normal(3), normal(3)
         given = (mean, spread, weight, bias)

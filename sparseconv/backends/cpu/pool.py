@@ -1,10 +1,11 @@
-"""Maximum over pairs, with the row that gave it."""
+"""Maximum over pairs, with the row that gave it, and its gradient."""
 
 import torch
 from torch import Tensor
 
 from sparseconv import _native
-from sparseconv.backends.cpu._arguments import DTYPES, pairs, rows
+from sparseconv._errors import complain
+from sparseconv.backends.cpu._arguments import DTYPES, dense, pairs, rows
 
 
 def pool_max(
@@ -32,3 +33,28 @@ def pool_max(
         torch.get_num_threads(),
     )
     return y, winner
+
+
+def pool_max_grad(
+    grad: Tensor,  # [M, C]
+    winner: Tensor,  # [M, C] int32
+    num_in: int,
+) -> Tensor:  # [N, C]
+    """Return `dx[winner[o, c], c] = sum of grad[o, c]`; a winner of -1 takes nothing."""
+    grad = rows("grad", grad)
+    winner = dense("winner", winner, torch.int32, 2)
+    if winner.shape != grad.shape:
+        raise ValueError(complain("winner", f"{list(grad.shape)}", f"{list(winner.shape)}"))
+    num_out, channels = grad.shape
+    spread = grad.new_empty(num_in, channels)
+    _native.pool_max_grad(
+        DTYPES[grad.dtype],
+        num_in,
+        num_out,
+        channels,
+        grad.data_ptr(),
+        winner.data_ptr(),
+        spread.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return spread

@@ -1,8 +1,10 @@
-"""Maximum over pairs in plain torch."""
+"""Maximum over pairs in plain torch, and its gradient."""
 
 import torch
 from torch import Tensor
 
+from sparseconv._errors import complain
+from sparseconv.backends.reference.conv import accumulator
 from sparseconv.backends.reference.pairs import rows_within
 
 
@@ -35,3 +37,19 @@ def pool_max(
     # read the winner back: scatter_reduce promises no NaN rule
     padded = torch.cat([features, torch.zeros(1, channels, dtype=features.dtype, device=device)])
     return padded.gather(0, winner), torch.where(found, winner, -1).to(torch.int32)
+
+
+def pool_max_grad(
+    grad: Tensor,  # [M, C]
+    winner: Tensor,  # [M, C] int32
+    num_in: int,
+) -> Tensor:  # [N, C]
+    """Return `dx[winner[o, c], c] = sum of grad[o, c]`; a winner of -1 takes nothing."""
+    if winner.shape != grad.shape:
+        raise ValueError(complain("winner", f"{list(grad.shape)}", f"{list(winner.shape)}"))
+    # row num_in collects what has no winner, and is dropped
+    rows = rows_within("winner", winner + 1, num_in + 1) - 1
+    rows = torch.where(rows < 0, num_in, rows)
+    wide = accumulator(grad.dtype)
+    spread = torch.zeros(num_in + 1, grad.shape[1], dtype=wide, device=grad.device)
+    return spread.scatter_add(0, rows, grad.to(wide))[:num_in].to(grad.dtype)
