@@ -8,7 +8,7 @@ pytest.importorskip("sparseconv._native", reason="the compiled module is not ins
 from sparseconv.backends.cpu.aggregate import aggregate, pair_dot
 from sparseconv.backends.cpu.conv import conv, conv_grad_weight
 from sparseconv.backends.cpu.coords import output_coords, site_index, unique_coords
-from sparseconv.backends.cpu.pool import pool_max
+from sparseconv.backends.cpu.pool import pool_max, pool_max_grad
 from sparseconv.backends.cpu.rulebook import rulebook
 from sparseconv.backends.cpu.taps import tap_dot, tap_sum
 
@@ -38,7 +38,7 @@ def book(request):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     ("channels", "width", "groups"),
-    [(5, 17, 1), (64, 64, 1), (16, 200, 1), (32, 32, 4), (40, 40, 40)],
+    [(5, 17, 1), (64, 64, 1), (16, 200, 1), (32, 32, 4), (40, 40, 40), (21, 21, 21)],
 )
 def test_convolution(book, dtype, channels, width, groups):
     n, (i, o, s) = book
@@ -65,7 +65,9 @@ def test_sums_and_maxima(book):
             lambda x=x, g=g, w=w, to=to, m=m: (
                 aggregate(x, i, to, w, m),
                 pair_dot(x, g, i, to),
+                aggregate(x, i, to, None, m),
                 *pool_max(x, i, to, m),
+                pool_max_grad(g, pool_max(x, i, to, m)[1], n),
             )
         )
 

@@ -63,6 +63,7 @@ def main(path, isa):
     count = len(in_rows)
     x, dense = waves(rows, width), waves(27, width, width)
     y = np.zeros((rows, width), np.float32)
+    spread = waves(rows, 27, 4)
     pairs = {
         "in": address(in_rows),
         "out": address(out_rows),
@@ -93,18 +94,47 @@ def main(path, isa):
             **pairs,
         )
 
-    def weight_gradient():
+    def weight_gradient(to, groups):
         native.conv_grad_weight(
             dtype=0,
             num_in=rows,
             num_out=rows,
             channels=width,
             width=width,
-            groups=1,
+            groups=groups,
             x=address(x),
             g=address(y),
-            grad_weight=address(dense),
+            grad_weight=address(to),
             wide=False,
+            threads=1,
+            **pairs,
+        )
+
+    def tap_sum(transposed):
+        native.tap_sum(
+            dtype=0,
+            num_in=rows,
+            num_out=rows,
+            channels=width,
+            groups=4,
+            x=address(x),
+            weights=address(spread),
+            transposed=transposed,
+            y=address(y),
+            threads=1,
+            **pairs,
+        )
+
+    def tap_dot():
+        native.tap_dot(
+            dtype=0,
+            num_in=rows,
+            num_out=rows,
+            channels=width,
+            groups=4,
+            a=address(x),
+            b=address(x),
+            dots=address(spread),
             threads=1,
             **pairs,
         )
@@ -117,7 +147,11 @@ def main(path, isa):
         "U-Net rulebooks, shuffled": lambda: unet(mixed),
         "forward": lambda: conv(dense, 1),
         "depthwise": lambda: conv(dense[:, :1], width),
-        "weight gradient": weight_gradient,
+        "depthwise weight gradient": lambda: weight_gradient(dense[:, 0].copy(), width),
+        "weight gradient": lambda: weight_gradient(dense, 1),
+        "sum over taps": lambda: tap_sum(False),
+        "sum over taps, transposed": lambda: tap_sum(True),
+        "products of taps": tap_dot,
     }
     print(json.dumps({"rows": rows, "pairs": count, "channels": width}), flush=True)
     for name, job in jobs.items():

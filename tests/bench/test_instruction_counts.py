@@ -28,8 +28,12 @@ COUNTED = {
     "U-Net rulebooks": 1292,
     "U-Net rulebooks, shuffled": 1301,
     "forward": 0.141,
-    "depthwise": 1.46,
+    "depthwise": 1.51,
+    "depthwise weight gradient": 1.27,
     "weight gradient": 0.153,
+    "sum over taps": 2.82,
+    "sum over taps, transposed": 2.83,
+    "products of taps": 4.46,
 }
 
 
@@ -67,7 +71,11 @@ def counts(tmp_path_factory):
         "U-Net rulebooks, shuffled": work["rows"],
         "forward": flops,
         "depthwise": work["pairs"] * work["channels"],
+        "depthwise weight gradient": work["pairs"] * work["channels"],
         "weight gradient": flops,
+        "sum over taps": work["pairs"] * work["channels"],
+        "sum over taps, transposed": work["pairs"] * work["channels"],
+        "products of taps": work["pairs"] * work["channels"],
     }
     return {name: (found[name] - found["nothing"]) / unit for name, unit in units.items()}
 
