@@ -41,23 +41,55 @@ def _taps(geometry: Geometry) -> Tensor:  # [K, 3] int64
     return torch.tensor(geometry.offsets).reshape(-1, 3)
 
 
+class _Moved(torch.autograd.Function):
+    """Add a place to every offset of a site where the offsets lie: they are large."""
+
+    @staticmethod
+    def forward(offsets: Tensor, base: Tensor) -> Tensor:
+        offsets.add_(base[:, None, None])
+        # an alias, not a view: the gradient of a view written to is copied
+        return offsets.new_empty(0).set_(offsets)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def _moved(
+    offsets: Tensor,  # [M, K, G, 3]
+    base: Tensor,  # [M, 3]
+) -> Tensor:  # [M, K, G, 3]
+    if torch.compiler.is_compiling():
+        return offsets + base[:, None, None]
+    return _Moved.apply(offsets, base)
+
+
 def _where(
     x: SparseTensor,
     offsets: Tensor,  # [M, K, G, 3]
-    grid: Tensor,  # [K, 3]
+    grid: Tensor | None,  # [K, 3]
     stride: Triple,
     sites: SparseTensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return coords, block index, items of the output sites and positions, all from one middle."""
-    taps = grid.shape[0]
+    """Return coords, block index, items of the output sites and positions, all from one middle.
+
+    Without a grid the offsets hold it already, and are overwritten.
+    """
+    taps = offsets.shape[1] if grid is None else grid.shape[0]
     if offsets.dim() != 4 or offsets.shape[1] != taps or offsets.shape[3] != 3:
         raise ValueError(complain("offsets", f"shape [M, {taps}, G, 3]", describe(offsets)))
     offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
     coords, blocks, middle = x.topology.centred(x.level)
     step = torch.tensor(stride, device=offsets.device)
     base = (sites.coords[:, 1:] * step - middle).to(offsets.dtype)
-    taps_at = base[:, None] + grid.to(offsets)
-    positions = taps_at[:, :, None] + offsets
+    if grid is None:
+        positions = _moved(offsets, base)
+    else:
+        positions = (base[:, None] + grid.to(offsets))[:, :, None] + offsets
     return coords, blocks, sites.coords[:, 0].contiguous(), positions
 
 
@@ -65,7 +97,7 @@ def weighted_samples(
     x: SparseTensor,  # [N, C]
     offsets: Tensor,  # [M, K, G, 3]
     weights: Tensor | None,  # [M, K, G]
-    grid: Tensor,  # [K, 3]
+    grid: Tensor | None,  # [K, 3]
     sites: SparseTensor,
     stride: Triple = (1, 1, 1),
 ) -> SparseTensor:  # [M, C]
@@ -79,7 +111,8 @@ def weighted_samples(
         x: [N, C].
         offsets: [M, K, G, 3] in voxels of the lattice of `x`, for G groups of channels.
         weights: [M, K, G], or None for ones.
-        grid: [K, 3], where taps lie without offsets, in voxels; `tap_grid` gives a kernel's.
+        grid: [K, 3], where taps lie without offsets, in voxels; `tap_grid` gives a kernel's. None
+            where the offsets have it in them already; they are then overwritten.
         sites: its M sites are those of the result; its features are not read.
         stride: voxels of the lattice of `x` per voxel of that of `sites`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -115,12 +116,24 @@ class SampledLayer(ChecksInput, nn.Module):
         where = book, sites.topology, sites.level, self.channels
         return over_rulebook(x, by_tap(conv.weight), conv.bias, *where).features
 
+    def places(
+        self,
+        features: Tensor,  # [M, C]
+        weight: Tensor,  # [G, K, 3, C]
+        bias: Tensor,  # [G, K, 3]
+    ) -> Tensor:  # [M, K, G, 3]
+        """Predict where the taps lie, voxels from `o * stride`: the scaled grid and offsets."""
+        bias = bias * self.scale + self.grid
+        # of voxels, not of features: 16 bits would round the grid itself
+        with torch.autocast(features.device.type, enabled=False):
+            wide = torch.promote_types(features.dtype, torch.float32)
+            return self.head(features.to(wide), weight.to(wide) * self.scale, bias.to(wide))
+
     def head(
         self,
         features: Tensor,  # [M, C]
         weight: Tensor,  # [G, K, R, C]
         bias: Tensor,  # [G, K, R]
-        scale: Tensor | None = None,  # []
     ) -> Tensor:  # [M, K, G, R]
         """Predict R numbers of every tap and group.
 
@@ -128,8 +141,6 @@ class SampledLayer(ChecksInput, nn.Module):
         small matrix is turned, not what it predicts for every site.
         """
         groups, taps, width, channels = weight.shape
-        if scale is not None:
-            weight, bias = weight * scale, bias * scale
         rows = weight.transpose(0, 1).reshape(-1, channels)
         values = traceable_linear(features, rows, bias.transpose(0, 1).reshape(-1))
         return values.reshape(-1, taps, groups, width)
@@ -138,14 +149,14 @@ class SampledLayer(ChecksInput, nn.Module):
         self,
         x: SparseTensor,
         values: Tensor,  # [N, C]
-        offsets: Tensor,  # [M, K, G, 3]
+        places: Tensor,  # [M, K, G, 3], overwritten
         weights: Tensor,  # [M, K, G]
         sites: SparseTensor,
     ) -> SparseTensor:  # [M, C]
-        """Sum values at the sites of `x`, read at the moved taps of `sites`."""
+        """Sum values at the sites of `x`, read at the places of the taps about those of `sites`."""
         read = x.replace(features=values)
         stride = self.geometry.stride
-        return weighted_samples(read, offsets, weights, self.grid, sites, stride)
+        return weighted_samples(read, places, weights, None, sites, stride)
 
     def blend(
         self,
@@ -187,6 +198,11 @@ def zero_(module: nn.Module) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.zero_()
+
+
+def groups_of(channels: int) -> int:
+    """Return a number of groups of some 32 channels: heads cost as much as what they move."""
+    return gcd(channels, max(channels // 32, 1))
 
 
 def projection(channels: int, bias: bool, factory: dict) -> nn.Linear:

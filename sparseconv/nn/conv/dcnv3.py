@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from sparseconv.functional.full_grid import on_full_grid
 from sparseconv.functional.linear import traceable_linear
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._drop_in import with_channels
-from sparseconv.nn.conv._sampled import SampledLayer, projection, zero_
+from sparseconv.nn.conv._sampled import SampledLayer, groups_of, projection, zero_
 from sparseconv.nn.conv._sites import Padding
 from sparseconv.nn.family import Family
 from sparseconv.nn.norm import BatchNorm
@@ -121,14 +120,14 @@ class DCNv3_3d(SampledLayer):
         self,
         u: Tensor,  # [M, C]
     ) -> tuple[Tensor, Tensor]:  # [M, K, G, 3], [M, K, G]
-        """Predict the scaled offsets in voxels and the weights of the taps."""
+        """Predict where the taps lie, voxels from `o * stride`, and their weights."""
         shape = self.groups, self.taps, -1
         weight, bias = self.offset.weight, self.offset.bias
         weight, bias = weight.reshape(*shape, self.channels), bias.reshape(shape)
-        offsets = self.head(u, weight, bias, self.scale)
+        places = self.places(u, weight, bias)
         weight, bias = self.mask.weight, self.mask.bias
         logits = self.head(u, weight.reshape(*shape, self.channels), bias.reshape(shape))
-        return offsets, torch.softmax(logits[..., 0], 1)
+        return places, torch.softmax(logits[..., 0], 1)
 
     def forward(
         self,
@@ -151,9 +150,9 @@ class DCNv3_3d(SampledLayer):
             self.check_target(x, sites)
         out = self.target(x, sites)
         u = self.act(self.norm(self.around(x, out)))
-        offsets, mask = self.heads(u)
+        places, mask = self.heads(u)
         values = traceable_linear(x.features, self.input_proj.weight, self.input_proj.bias)
-        z = self.sums(x, values, offsets, mask, out)
+        z = self.sums(x, values, places, mask, out)
         y = z.features
         if self.center_scale is not None:
             y = self.blend(y, values, self.center_scale, u)
@@ -162,7 +161,7 @@ class DCNv3_3d(SampledLayer):
 
 
 def _make(in_channels: int, out_channels: int, spatial_shape: Triple | None) -> nn.Module:
-    layer = DCNv3_3d(in_channels, groups=gcd(in_channels, 4))
+    layer = DCNv3_3d(in_channels, groups=groups_of(in_channels))
     return with_channels(layer, in_channels, out_channels)
 
 

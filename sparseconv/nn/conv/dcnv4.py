@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from sparseconv.functional.full_grid import on_full_grid
 from sparseconv.functional.linear import traceable_linear
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._drop_in import with_channels
-from sparseconv.nn.conv._sampled import SampledLayer, projection, zero_
+from sparseconv.nn.conv._sampled import SampledLayer, groups_of, projection, zero_
 from sparseconv.nn.conv._sites import Padding
 from sparseconv.nn.family import Family
 from sparseconv.tensor.sparse_tensor import SparseTensor
@@ -107,24 +106,23 @@ class DCNv4_3d(SampledLayer):
         self,
         query: Tensor,  # [M, C]
     ) -> tuple[Tensor, Tensor]:  # [M, K, G, 3], [M, K, G]
-        """Predict the scaled offsets in voxels and the weights of the taps."""
+        """Predict where the taps lie, voxels from `o * stride`, and their weights."""
         groups, taps, channels = self.groups, self.taps, self.channels
         weight = self.offset_mask.weight.reshape(groups, 4 * taps, channels)
         bias = self.offset_mask.bias.reshape(groups, 4 * taps)
         split = 3 * taps
         shape = groups, taps, -1
-        offsets = self.head(
+        places = self.places(
             query,
             weight[:, :split].reshape(*shape, channels),
             bias[:, :split].reshape(shape),
-            self.scale,
         )
         mask = self.head(
             query,
             weight[:, split:].reshape(*shape, channels),
             bias[:, split:].reshape(shape),
         )
-        return offsets, mask[..., 0]
+        return places, mask[..., 0]
 
     def forward(
         self,
@@ -148,11 +146,11 @@ class DCNv4_3d(SampledLayer):
             self.check_target(x, sites)
         out = self.target(x, sites)
         query = x.features if self.dw_conv is None else self.around(x, out)
-        offsets, mask = self.heads(query)
+        places, mask = self.heads(query)
         values = x.features
         if self.value_proj is not None:
             values = traceable_linear(values, self.value_proj.weight, self.value_proj.bias)
-        z = self.sums(x, values, offsets, mask, out)
+        z = self.sums(x, values, places, mask, out)
         y = z.features
         if self.center_scale is not None:
             y = self.blend(y, values, self.center_scale, y)
@@ -162,7 +160,7 @@ class DCNv4_3d(SampledLayer):
 
 
 def _make(in_channels: int, out_channels: int, spatial_shape: Triple | None) -> nn.Module:
-    layer = DCNv4_3d(in_channels, groups=gcd(in_channels, 4))
+    layer = DCNv4_3d(in_channels, groups=groups_of(in_channels))
     return with_channels(layer, in_channels, out_channels)
 
 

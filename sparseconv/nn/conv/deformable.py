@@ -129,15 +129,16 @@ class DeformConv3d(SitedConvolution):
         """
         out = self.conv_offset.onto(x, sites)
         values, taps, parts = out.features, self.geometry.taps, self.offset_groups
-        offsets = values[:, : 3 * parts * taps].reshape(-1, parts, taps, 3).transpose(1, 2)
+        # one split: its gradient is written once, that of two slices twice
+        of_taps, *rest = values.split([3 * parts * taps] + [parts * taps] * self.modulated, 1)
+        offsets = of_taps.reshape(-1, parts, taps, 3).transpose(1, 2)
         if self.limit is not None:
             # an offset in 16 bits is coarse enough: its tanh is made of float32
             wide = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
             offsets = self.limit * torch.tanh(wide / self.limit)
         mask = None
         if self.modulated:
-            logits = values[:, 3 * parts * taps :].reshape(-1, parts, taps)
-            mask = torch.sigmoid(logits.transpose(1, 2))
+            mask = torch.sigmoid(rest[0].reshape(-1, parts, taps).transpose(1, 2))
         return out, offsets, mask
 
     @torch.no_grad()

@@ -229,7 +229,8 @@ def test_planar_arithmetic(backend, scale):
     offsets = scale * offsets.reshape(-1, groups, k * k, 3).transpose(1, 2)
     weights = mask[row, column].reshape(-1, groups, k, k).transpose(2, 3)
     weights = weights.reshape(-1, groups, k * k).transpose(1, 2)
-    found = layer.sums(x, x.features, offsets, weights, out)
+    steps = tap_grid(layer.geometry, scale)
+    found = weighted_samples(x, offsets, weights, steps, out, layer.geometry.stride)
     torch.testing.assert_close(found.features, right[:, row, column].t(), **EXACT)
 
 
