@@ -143,12 +143,13 @@ class LocalRelation3d(ChecksInput, nn.Module):
         logits = self.logits(query, x.replace(features=k))
         logits = logits.add_(self.geometric(self.relative))
         absent = ~present[..., None]
+        # What the softmax does not see is changed behind autograd's back. Beside the 1 of the
+        # largest, exp(-80) is nothing, but far numbers make exp slow; and these are passes over
+        # whole rows: torch's softmax along a middle axis takes far longer.
         with torch.no_grad():
-            largest = logits.masked_fill_(absent, torch.finfo(logits.dtype).min)
-            largest = largest.amax(1, keepdim=True)
-        # beside the 1 of the largest, exp(-80) is nothing, but far numbers make exp slow; and
-        # passes over whole rows: torch's softmax along a middle axis takes far longer
-        values = logits.sub_(largest).masked_fill_(absent, -80.0).exp_()
+            logits.masked_fill_(absent, torch.finfo(logits.dtype).min)
+            logits.sub_(logits.amax(1, keepdim=True)).masked_fill_(absent, -80.0)
+        values = logits.exp_()
         return values.to(x.dtype), query.level
 
     def shares(
