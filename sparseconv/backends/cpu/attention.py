@@ -9,9 +9,9 @@ from sparseconv.backends.reference.conv import accumulator
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
-# torch's backward pass runs one task a head: queries are dealt out to as many tasks as this, a
-# number that no thread count enters, so that sums have one order
-TASKS = 4
+# torch's backward pass runs one task a head: keys are dealt out to as many tasks as this, a number
+# that no thread count enters, so that sums have one order
+TASKS = 2
 FEWEST = 256
 
 
@@ -50,36 +50,39 @@ def ragged_attention_grad(
     to_q, to_k, to_v = (t.new_zeros(t.shape) for t in (q, k, v))
     heads, width = q.shape[1], max(q.shape[2], v.shape[2])
     for queries, keys in item_slices(q_ends, k_ends, q.shape[0], k.shape[0]):
-        count = queries.stop - queries.start
+        some_q, some_y, some_grad = (_heads_first(t[queries], width)[None] for t in (q, y, grad))
+        log_sum = log_sums[queries].transpose(0, 1)[None]
+        count = keys.stop - keys.start
         tasks = max(1, min(TASKS // heads, count // FEWEST))
-
-        def dealt(rows: Tensor, width: int, tasks: int = tasks) -> Tensor:
-            # rows of zeros that fill the last share get and give gradients of 0
-            short = -rows.shape[0] % tasks
-            padded = torch.nn.functional.pad(rows, (0, width - rows.shape[2], 0, 0, 0, short))
-            return padded.unflatten(0, (tasks, -1)).transpose(1, 2)
-
-        def repeated(rows: Tensor, tasks: int = tasks) -> Tensor:
-            return _heads_first(rows, width)[None].expand(tasks, -1, -1, -1)
-
-        made = _backward(
-            dealt(grad[queries], width),
-            dealt(q[queries], width),
-            repeated(k[keys]),
-            repeated(v[keys]),
-            dealt(y[queries], width),
-            dealt(log_sums[queries][..., None], 1)[..., 0],
-            0.0,
-            False,
-            scale=scale,
-        )
-        mine = made[0].transpose(1, 2).flatten(0, 1)
-        to_q[queries] = mine[:count, :, : q.shape[2]]
-        to_k[keys] = made[1].sum(0).transpose(0, 1)[..., : k.shape[2]]
-        to_v[keys] = made[2].sum(0).transpose(0, 1)[..., : v.shape[2]]
+        middle = keys.stop - count % tasks
+        for part, shares in ((slice(keys.start, middle), tasks), (slice(middle, keys.stop), 1)):
+            if part.start == part.stop:
+                continue
+            dealt = [
+                _wide(t[part], width).unflatten(0, (shares, -1)).transpose(1, 2) for t in (k, v)
+            ]
+            given = [t.expand(shares, -1, -1, -1) for t in (some_grad, some_q)]
+            made = _backward(
+                *given,
+                *dealt,
+                some_y.expand(shares, -1, -1, -1),
+                log_sum.expand(shares, -1, -1),
+                0.0,
+                False,
+                scale=scale,
+            )
+            to_q[queries] += made[0].sum(0).transpose(0, 1)[..., : q.shape[2]]
+            to_k[part] = made[1].transpose(1, 2).flatten(0, 1)[..., : k.shape[2]]
+            to_v[part] = made[2].transpose(1, 2).flatten(0, 1)[..., : v.shape[2]]
     return to_q, to_k, to_v
 
 
+def _wide(rows: Tensor, width: int) -> Tensor:  # [N, H, E] to [N, H, width]
+    """Fill up with zeros, which add none: torch's kernel wants all three of one width."""
+    if rows.shape[2] == width:
+        return rows
+    return torch.nn.functional.pad(rows, (0, width - rows.shape[2]))
+
+
 def _heads_first(rows: Tensor, width: int) -> Tensor:  # [N, H, E] to [H, N, width]
-    """Exchange the first axes; torch's kernel wants all three of one width, and zeros add none."""
-    return torch.nn.functional.pad(rows, (0, width - rows.shape[2])).transpose(0, 1)
+    return _wide(rows, width).transpose(0, 1)
