@@ -25,14 +25,18 @@ class ZSorted {
           int threads)
       : n_(n), blocks_(threads > 1 && n >= 1 << 15 ? threads : 1) {
     std::vector<std::int64_t> falls(std::size_t(blocks_), 0);
-    if constexpr (sizeof(K) == 4) {
-      const ZSpread spread = key.spread();
-      const SiteLoops& loops = table().sites;
-      each_block([&](int block, std::int64_t begin, std::int64_t end) {
-        falls[std::size_t(block)] =
-            loops.z_keys(spread, reinterpret_cast<const std::int32_t*>(sites), begin, end, keys);
-      });
-    } else {
+    const auto z_keys = table().sites.z_keys;
+    bool made = false;
+    if constexpr (sizeof(K) == 4)
+      if (z_keys) {
+        const ZSpread spread = key.spread();
+        each_block([&](int block, std::int64_t begin, std::int64_t end) {
+          falls[std::size_t(block)] =
+              z_keys(spread, reinterpret_cast<const std::int32_t*>(sites), begin, end, keys);
+        });
+        made = true;
+      }
+    if (!made)
       key.with([&](auto&& of) {
         each_block([&](int block, std::int64_t begin, std::int64_t end) {
           std::int64_t fallen = 0;
@@ -45,10 +49,10 @@ class ZSorted {
           falls[std::size_t(block)] = fallen;
         });
       });
-    }
     for (int block = 0; block < blocks_; ++block) {
       const std::int64_t begin = n_ * block / blocks_;
-      moved_ = moved_ || falls[std::size_t(block)] > 0 || (block > 0 && keys[begin] < keys[begin - 1]);
+      const bool falls_before = block > 0 && keys[begin] < keys[begin - 1];
+      moved_ = moved_ || falls_before || falls[std::size_t(block)] > 0;
     }
     if (moved_) sort(key.bits(), keys, rows);
   }

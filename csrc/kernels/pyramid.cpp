@@ -10,7 +10,7 @@
 namespace sparseconv {
 namespace {
 
-constexpr std::int64_t few_nodes = 32;  // a root small enough to compare all with all
+constexpr std::int64_t few_nodes = 2;  // the levels end where nodes are as few
 constexpr std::int64_t line = 8;        // words of a cache line
 constexpr std::int64_t slack = 16;      // families and keys that may be written behind the last
 

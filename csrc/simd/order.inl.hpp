@@ -191,31 +191,18 @@ static std::int64_t gather_families(const std::uint32_t* keys, std::int64_t n,
 #else
 
 static void box(const std::int32_t* sites, std::int64_t n, std::int32_t* low, std::int32_t* high) {
-  for (int a = 0; a < 4; ++a) low[a] = high[a] = sites[a];
+  std::int32_t least[4], most[4];
+  for (int a = 0; a < 4; ++a) least[a] = most[a] = sites[a];
   for (std::int64_t i = 1; i < n; ++i)
     for (int a = 0; a < 4; ++a) {
       const std::int32_t value = sites[4 * i + a];
-      low[a] = value < low[a] ? value : low[a];
-      high[a] = value > high[a] ? value : high[a];
+      least[a] = value < least[a] ? value : least[a];
+      most[a] = value > most[a] ? value : most[a];
     }
-}
-
-static std::int64_t z_keys(const ZSpread& spread, const std::int32_t* sites, std::int64_t begin,
-                           std::int64_t end, std::uint32_t* keys) {
-  std::int64_t falls = 0;
-  std::uint32_t before = 0;
-  for (std::int64_t i = begin; i < end; ++i) {
-    std::uint32_t key =
-        std::uint32_t(std::uint64_t(std::uint32_t(sites[4 * i]) - spread.base[0]) << spread.batch_bit);
-    for (int a = 0; a < 3; ++a) {
-      std::uint32_t left = std::uint32_t(sites[4 * i + a + 1]) - spread.base[a + 1];
-      for (int chunk = 0; chunk < spread.chunks; ++chunk, left >>= 4)
-        key |= spread.of[a][chunk][left & 15];
-    }
-    falls += key < before;
-    keys[i] = before = key;
+  for (int a = 0; a < 4; ++a) {
+    low[a] = least[a];
+    high[a] = most[a];
   }
-  return falls;
 }
 
 static void count_steps(const std::uint32_t* keys, std::int64_t n, const int* bits, int levels,
@@ -227,7 +214,7 @@ static void count_steps(const std::uint32_t* keys, std::int64_t n, const int* bi
   }
 }
 
-constexpr std::int64_t (*gather_families)(const std::uint32_t*, std::int64_t, std::uint64_t*,
-                                          std::uint32_t*) = nullptr;
+constexpr decltype(SiteLoops::z_keys) z_keys = nullptr;
+constexpr decltype(SiteLoops::gather_families) gather_families = nullptr;
 
 #endif

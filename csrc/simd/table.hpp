@@ -163,7 +163,8 @@ struct SiteLoops {
   // The smallest and largest batch, x, y, z of n sites [n, 4], n > 0.
   void (*box)(const std::int32_t* sites, std::int64_t n, std::int32_t* low, std::int32_t* high);
 
-  // keys[i] of sites [begin, end). Returns how many are below the one before, the first apart.
+  // keys[i] of sites [begin, end). Returns how many are below the one before, the first apart. Null
+  // where nothing is faster than one after the other.
   std::int64_t (*z_keys)(const ZSpread& spread, const std::int32_t* sites, std::int64_t begin,
                          std::int64_t end, std::uint32_t* keys);
 

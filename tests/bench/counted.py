@@ -57,7 +57,7 @@ def main(path, isa):
             held = address(levels), len(levels), depth
             native.cube_rulebook(*held, len(coords), one)
             if depth < 4:
-                coords, *_ = native.halve(*held, address(coords), len(coords), one)
+                coords = native.halve(*held, address(coords), len(coords), one)[0]
 
     in_rows, out_rows, segments = rulebook(sites)
     count = len(in_rows)
