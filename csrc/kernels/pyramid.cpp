@@ -10,7 +10,7 @@
 namespace sparseconv {
 namespace {
 
-constexpr std::int64_t few_nodes = 2;  // the levels end where nodes are as few
+constexpr std::int64_t few_nodes = 2;   // the levels end where nodes are as few
 constexpr std::int64_t line = 8;        // words of a cache line
 constexpr std::int64_t slack = 16;      // families and keys that may be written behind the last
 
@@ -186,8 +186,9 @@ Buffer<std::int64_t> pyramid_with(const ZKey& key, const OrderHead& order, const
                             nullptr, part<std::uint64_t>(block, to.words), list, place, to.counts,
                             threads);
   }
-  made.shrink(head.list + words_of(4 * place));
-  if (place % 2) list[place] = 0;
+  // what may be read behind lists is kept, and a last half word
+  std::fill_n(list + place, list_slack + 1, 0);
+  made.shrink(head.list + words_of(4 * (place + list_slack)));
   write_head(block, head);
   return made;
 }

@@ -44,7 +44,7 @@ Halved halve(const std::int64_t* pyramid, std::int64_t depth, const Site* sites,
 // What the files of this kernel share.
 
 constexpr std::int64_t site_piece = 1 << 13;  // rows or parents of a task
-constexpr std::int64_t list_slack = 32;       // numbers that may be written behind lists
+constexpr std::int64_t list_slack = 32;       // numbers that may be read or written behind lists
 
 // The nodes of a level above the sites, with their children and neighbours.
 SiteTree tree_of(const std::int64_t* pyramid, const PyramidHead& head, std::int64_t level);

@@ -194,8 +194,8 @@ struct SiteLoops {
                      std::int64_t* counts);
 
   // Append (neighbour, row) of rows [begin, end), or (child, node) of nodes, to the pairs of each
-  // tap, from at[t] on, which moves to stop[t]; nothing is written from stop[t] on. Children are
-  // named by their rows where these are given.
+  // tap, from at[t] on, which moves to stop[t]; nothing is written from stop[t] on. 32 numbers
+  // behind lists may be read. Children are named by their rows where these are given.
   void (*pairs_of_lists)(const std::uint64_t* words, const std::int32_t* list, std::int64_t begin,
                          std::int64_t end, std::int64_t* at, const std::int64_t* stop,
                          std::int32_t* in, std::int32_t* out);
