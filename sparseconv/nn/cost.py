@@ -71,6 +71,10 @@ def _ragged_attention(q, k, v, q_ends, k_ends, *_):
     return 2 * logits * (q.shape[2] + v.shape[2])
 
 
+def _deform_kernel(features, weight, places, in_rows, *_):
+    return 2 * (CORNERS + 1) * in_rows.shape[0] * features.shape[1]
+
+
 FORMULAS: dict[str, Callable[..., int]] = {
     "conv": _conv,
     "conv_fused": _conv_fused,
@@ -80,6 +84,7 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "tap_dot": _tap_dot,
     "sample_sum": _sample_sum,
     "deform_conv": _deform_conv,
+    "deform_kernel": _deform_kernel,
     "ragged_attention": _ragged_attention,
 }
 # where, not what: these place sites and pairs

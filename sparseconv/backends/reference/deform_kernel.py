@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 from sparseconv.backends.reference.conv import accumulator
 from sparseconv.backends.reference.pairs import pair_bounds, rows_within
+from sparseconv.backends.reference.sample import spans
 
 
 def mix_of(
@@ -39,6 +43,13 @@ def mix_of(
     return torch.stack(cells, -1), torch.stack(shares, -1), torch.stack(slopes, -2)
 
 
+def _pieces(bounds: list[int], numbers: int) -> Iterator[tuple[int, slice]]:
+    """Yield tap and pairs, few enough at a time for what each takes."""
+    for t, (first, last) in enumerate(pairwise(bounds)):
+        for span in spans(last - first, numbers):
+            yield t, slice(first + span.start, first + span.stop)
+
+
 def deform_kernel(
     features: Tensor,  # [N, C]
     weight: Tensor,  # [S, C]
@@ -56,8 +67,8 @@ def deform_kernel(
     inputs = rows_within("in_rows", in_rows, x.shape[0])
     outputs = rows_within("out_rows", out_rows, y.shape[0])
     bounds, group = pair_bounds(segments, in_rows.shape[0]), torch.arange(groups, device=y.device)
-    for t in range(places.shape[1]):
-        i, o = inputs[bounds[t] : bounds[t + 1]], outputs[bounds[t] : bounds[t + 1]]
+    for t, pairs in _pieces(bounds, 4 * channels + 64 * groups):
+        i, o = inputs[pairs], outputs[pairs]
         cells, shares, _ = mix_of(places[o, t], scope, wide)
         mixed = sum(kernel[cells[..., s], group] * shares[..., s, None] for s in range(8))
         y.index_add_(0, o, mixed.reshape(-1, channels) * x[i])
@@ -83,8 +94,8 @@ def deform_kernel_grad(
     inputs = rows_within("in_rows", in_rows, x.shape[0])
     outputs = rows_within("out_rows", out_rows, g.shape[0])
     bounds, group = pair_bounds(segments, in_rows.shape[0]), torch.arange(groups, device=x.device)
-    for t in range(places.shape[1]):
-        i, o = inputs[bounds[t] : bounds[t + 1]], outputs[bounds[t] : bounds[t + 1]]
+    for t, pairs in _pieces(bounds, 8 * channels + 64 * groups):
+        i, o = inputs[pairs], outputs[pairs]
         cells, shares, slopes = mix_of(places[o, t], scope, wide)
         product = (x[i] * g[o]).reshape(-1, groups, channels // groups)
         mixed, move = torch.zeros_like(product), torch.zeros_like(slopes[..., 0, :])
