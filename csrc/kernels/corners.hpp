@@ -142,10 +142,13 @@ struct Window {
 
   // The block in the middle of a row's window; false where the row has none.
   static bool of(const Positions& where, std::int64_t row, Site& middle) {
+    return where.cells() >= least_cells && block(where, row, middle);
+  }
+
+  // The block of the middle position; false where it is nowhere or near an end of int32.
+  static bool block(const Positions& where, std::int64_t row, Site& middle) {
     std::int32_t at[3];
-    if (where.cells() < least_cells ||
-        !where.cell<float>(row, where.cells() / 2, at, static_cast<float*>(nullptr)))
-      return false;
+    if (!where.cell<float>(row, where.cells() / 2, at, static_cast<float*>(nullptr))) return false;
     middle = {where.items[row], at[0] >> block_shift, at[1] >> block_shift, at[2] >> block_shift};
     // at the ends of int32 a window would wrap around
     constexpr std::int32_t end = (1 << 29) - 4;
@@ -283,7 +286,7 @@ struct CornerMemory {
 };
 
 // Rows in the Z-order of the blocks their windows lie about, so that neighbours follow one another;
-// empty where they come so, or have no windows.
+// empty where they come so.
 Buffer<std::int32_t> row_order(const Positions& where, int threads);
 
 }  // namespace sparseconv

@@ -232,8 +232,10 @@ struct Deform {
     for (std::int64_t at = chunks.first(chunk); at < chunks.last(chunk); at += tile_rows) {
       const std::int64_t size = std::min(tile_rows, chunks.last(chunk) - at);
       find(tile, corners, true, size, [&](std::int64_t r) { return chunks.row(at + r); });
-      for (std::int64_t r = 0; r < size; ++r)
+      for (std::int64_t r = 0; r < size; ++r) {
+        chunks.fetch_after(at + r, g, width);
         loops.widen(g + chunks.row(at + r) * width, grad.data() + r * width, width);
+      }
       std::fill_n(dots.data(), size * 8 * n, T(0));
       for (std::int64_t t = 0; t < where.taps; ++t) {
         const std::int64_t count = read(tile, t, near.data());

@@ -9,7 +9,7 @@ namespace {
 // rows of one task that makes sums
 constexpr std::int64_t task_rows = 256;
 // how many rows ahead their positions are fetched
-constexpr std::int64_t ahead = 2;
+constexpr std::int64_t ahead = 4;
 
 }  // namespace
 
@@ -23,33 +23,55 @@ void sample_sum(int dtype, const Positions& where, std::int64_t channels, const 
     const Buffer<std::int32_t> order = row_order(where, threads);
     const SampleLoops<T>& samples = sample_loops<T>();
     const std::int64_t n = where.cells(), width = channels / where.groups;
+    // rows that read little are listed some at a time, while what they read is fetched
+    const std::int64_t batch = n < Window::least_cells ? 16 : 1;
     prefer_large_pages(y, where.rows * channels * std::int64_t(sizeof(S)));
     parallel_ranges(where.rows, task_rows, threads, [&](std::int64_t first, std::int64_t last) {
       const std::int32_t* list = where.index.list();
       const auto ids = [&](std::int32_t block) { return list + where.index.block(block).begin; };
       Corners<T, decltype(ids)> corners(where, ids);
-      CornerMemory<T> memory(where.taps, false);
+      const std::int64_t lists = batch * where.groups;
+      CornerMemory<T> memory(batch * n, false);
       Buffer<T> fraction(3 * n), scale(n), sums(channels);
-      Buffer<std::int32_t> begin(where.taps + 1);
-      for (std::int64_t i = first; i < last; ++i) {
-        const std::int64_t row = order.size() > 0 ? order[i] : i;
-        if (order.size() > 0 && i + ahead < last) {
-          const std::int64_t soon = order[i + ahead];
-          fetch(where.of(soon), where.bytes());
+      Buffer<std::int32_t> begin(where.taps + 1), starts(lists + 1);
+      const auto row_at = [&](std::int64_t i) {
+        return order.size() > 0 ? std::int64_t(order[i]) : i;
+      };
+      for (std::int64_t i = first; i < last; i += batch) {
+        const std::int64_t rows = std::min(batch, last - i);
+        std::int64_t used = 0;
+        for (std::int64_t r = 0; r < rows; ++r) {
+          const std::int64_t row = row_at(i + r);
+          if (order.size() > 0 && i + r + ahead < last) {
+            const std::int64_t soon = order[i + r + ahead];
+            fetch(where.items + soon, 1);
+            fetch(where.of(soon), where.bytes());
+            if (weights != nullptr)
+              fetch(static_cast<const S*>(weights) + soon * n, n * std::int64_t(sizeof(S)));
+          }
           if (weights != nullptr)
-            fetch(static_cast<const S*>(weights) + soon * n, n * std::int64_t(sizeof(S)));
+            loops.widen(static_cast<const S*>(weights) + row * n, scale.data(), n);
+          const CellRow<T> cells =
+              corners.row(row, weights == nullptr ? nullptr : scale.data(), fraction.data());
+          for (std::int64_t g = 0; g < where.groups; ++g) {
+            const std::int64_t from = used;
+            starts[r * where.groups + g] = std::int32_t(from);
+            used = samples.corners(cells, g, where.groups, where.taps, false, begin.data(),
+                                   memory.list(), from);
+            for (std::int64_t p = from; batch > 1 && p < used; ++p)
+              fetch(wide.data() + memory.rows[p] * channels + g * width,
+                    width * std::int64_t(sizeof(T)));
+          }
         }
-        if (weights != nullptr)
-          loops.widen(static_cast<const S*>(weights) + row * n, scale.data(), n);
-        const CellRow<T> cells =
-            corners.row(row, weights == nullptr ? nullptr : scale.data(), fraction.data());
-        for (std::int64_t g = 0; g < where.groups; ++g) {
-          const std::int64_t count = samples.corners(cells, g, where.groups, where.taps, false,
-                                                     begin.data(), memory.list(), 0);
-          samples.sum_list(wide.data() + g * width, channels, width, memory.rows.data(),
-                           memory.shares.data(), count, sums.data() + g * width);
+        starts[rows * where.groups] = std::int32_t(used);
+        for (std::int64_t r = 0; r < rows; ++r) {
+          for (std::int64_t g = 0; g < where.groups; ++g) {
+            const std::int32_t* at = starts.data() + r * where.groups + g;
+            samples.sum_list(wide.data() + g * width, channels, width, memory.rows.data() + at[0],
+                             memory.shares.data() + at[0], at[1] - at[0], sums.data() + g * width);
+          }
+          loops.narrow(sums.data(), static_cast<S*>(y) + row_at(i + r) * channels, channels);
         }
-        loops.narrow(sums.data(), static_cast<S*>(y) + row * channels, channels);
       }
     });
   });
@@ -84,7 +106,9 @@ void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, c
       std::fill_n(with.data(), with.size(), 0);
       for (std::int64_t i = chunks.first(chunk); i < chunks.last(chunk); ++i) {
         const std::int64_t row = chunks.row(i);
-        chunks.fetch_after(i);
+        chunks.fetch_after(i, static_cast<const char*>(where.values), where.bytes());
+        chunks.fetch_after(i, static_cast<const S*>(g), channels);
+        if (weights != nullptr) chunks.fetch_after(i, static_cast<const S*>(weights), n);
         loops.widen(static_cast<const S*>(g) + row * channels, grad.data(), channels);
         if (weights != nullptr)
           loops.widen(static_cast<const S*>(weights) + row * n, scale.data(), n);

@@ -80,11 +80,10 @@ Chunks::Chunks(const Positions& where, const std::int32_t* order, std::int64_t l
 }
 
 Buffer<std::int32_t> row_order(const Positions& where, int threads) {
-  if (where.cells() < Window::least_cells) return {};
   Buffer<Site> middles(where.rows);
   parallel_ranges(where.rows, 1 << 12, threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row)
-      if (!Window::of(where, row, middles[row])) middles[row] = {where.items[row], 0, 0, 0};
+      if (!Window::block(where, row, middles[row])) middles[row] = {where.items[row], 0, 0, 0};
   });
   const ZKey key(box_of(middles.data(), where.rows));
   const auto sort = [&](auto zero) {

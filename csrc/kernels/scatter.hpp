@@ -30,10 +30,12 @@ class Chunks {
   std::int64_t first(std::int64_t chunk) const { return chunk * rows_; }
   std::int64_t last(std::int64_t chunk) const { return std::min((chunk + 1) * rows_, where_.rows); }
   std::int64_t row(std::int64_t i) const { return order_ == nullptr ? i : order_[i]; }
-  // fetch the positions of the row some places after the i-th
-  void fetch_after(std::int64_t i) const {
+  // Fetch the row of `n` numbers some places after the i-th.
+  template <class V>
+  void fetch_after(std::int64_t i, const V* values, std::int64_t n) const {
     constexpr std::int64_t ahead = 2;
-    if (i + ahead < where_.rows) fetch(where_.of(row(i + ahead)), where_.bytes());
+    if (order_ != nullptr && i + ahead < where_.rows)
+      fetch(values + row(i + ahead) * n, n * std::int64_t(sizeof(V)));
   }
   // 0, 1, 2, ... for the sites of any chunk
   const std::int32_t* numbers() const { return numbers_.data(); }

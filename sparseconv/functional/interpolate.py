@@ -8,6 +8,7 @@ from torch import Tensor
 from sparseconv._errors import complain
 from sparseconv.ops._checks import describe
 from sparseconv.ops.aggregate import aggregate
+from sparseconv.ops.sample import sample_sum
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 CORNERS = [v for x in (0, 1) for y in (0, 1) for z in (0, 1) for v in (x, y, z)]
@@ -50,6 +51,8 @@ def interpolate(
     count = points.shape[0]
     # positions keep their own precision: a half has too few bits for voxels beyond 2048
     wide = points.to(torch.promote_types(points.dtype, torch.float32))
+    if mode == "trilinear" and not (torch.is_grad_enabled() and points.requires_grad):
+        return _sampled(x, wide, normalize)
     corner = (wide.round() if mode == "nearest" else wide.floor()).detach()
     offsets = [0, 0, 0] if mode == "nearest" else CORNERS
     book = x.topology.pairs(x.level, corner.to(torch.int32).contiguous(), offsets, (1, 1, 1))
@@ -66,3 +69,21 @@ def interpolate(
         tiny = torch.finfo(weights.dtype).tiny
         weights = weights / present.clamp(min=tiny)[book.out_rows.long()]
     return aggregate(x.features, book.in_rows, book.out_rows, weights.to(x.features.dtype), count)
+
+
+def _sampled(
+    x: SparseTensor,  # [N, C]
+    points: Tensor,  # [Q, 4]
+    normalize: bool,
+) -> Tensor:  # [Q, C]
+    """Read at positions that want no gradient; those that do may want it differentiated again."""
+    items = points[:, 0].floor().to(torch.int32)
+    places = points[:, 1:].reshape(-1, 1, 1, 3)
+    where = x.coords, x.topology.blocks(x.level), items, places
+    found = sample_sum(x.features, *where, None)
+    if not normalize:
+        return found
+    # autocast leaves float64 alone
+    ones = torch.ones(x.coords.shape[0], 1, dtype=torch.float64, device=points.device)
+    present = sample_sum(ones, *where, None).to(points.dtype)
+    return (found / present.clamp(min=torch.finfo(points.dtype).tiny)).to(found.dtype)

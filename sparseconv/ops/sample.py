@@ -61,6 +61,22 @@ def _setup_once(ctx, inputs, output):
     pass
 
 
+def _setup_sample_sum_grad(ctx, inputs, output):
+    _, *where, weights, _ = inputs
+    ctx.save_for_backward(*where, weights)
+    ctx.set_materialize_grads(False)
+
+
+def _sample_sum_grad_backward(ctx, by_features, by_positions, by_weights):
+    # the gradient of the features is linear in that of the result: its derivative is the sum itself
+    *where, weights = ctx.saved_tensors
+    moves = ctx.needs_input_grad[4] or ctx.needs_input_grad[5]
+    if moves or by_positions is not None or by_weights is not None:
+        _differentiated_once(ctx)
+    to_grad = None if by_features is None else _sample_sum(by_features, *where, weights)
+    return None, None, None, None, None, None, to_grad
+
+
 def _differentiated_once(ctx, *grads):
     raise RuntimeError(
         complain(
@@ -87,8 +103,8 @@ _sample_sum_grad = define(
     reference=reference.sample_sum_grad,
     compiled=compiled("sample", "sample_sum_grad"),
     fake=_fake_sample_sum_grad,
-    setup=_setup_once,
-    backward=_differentiated_once,
+    setup=_setup_sample_sum_grad,
+    backward=_sample_sum_grad_backward,
 )
 _deform_conv = define(
     "deform_conv(Tensor features, Tensor coords, Tensor blocks, Tensor items, Tensor positions, "
@@ -193,7 +209,8 @@ def sample_sum(
 
     Returns:
         dtype of the features, under autocast its dtype, [M, C]. Differentiable once in features,
-        positions and weights; at an integer the derivative is that of the cell above it.
+        positions and weights, in the features alone any number of times; at an integer the
+        derivative is that of the cell above it.
 
     Raises:
         TypeError: a dtype or device does not fit.

@@ -181,6 +181,23 @@ def test_interpolation_has_derivatives_in_features_and_points(backend):
     assert torch.autograd.gradgradcheck(run, wanted, fast_mode=True)
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_interpolation_at_fixed_points_has_derivatives_in_features(backend, normalize):
+    x = scene("random_sparse").tensor(2)
+    points = x.coords[:40].double() + torch.rand(40, 4, dtype=torch.float64)
+    points[:, 0] = x.coords[:40, 0]
+    layer = nn.Interpolate(normalize=normalize)
+
+    def run(features):
+        return layer(x.replace(features=features), points)
+
+    features = x.features.clone().requires_grad_()
+    # as read with gradients of points, by another way
+    torch.testing.assert_close(run(features), layer(x, points.clone().requires_grad_()))
+    assert torch.autograd.gradcheck(run, features, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, features, fast_mode=True)
+
+
 @pytest.mark.parametrize("name", ["empty", "random_sparse"])
 def test_interpolation_of_no_points_and_of_no_sites(backend, name):
     x = scene(name).tensor(3)
