@@ -201,8 +201,8 @@ def zero_(module: nn.Module) -> None:
 
 
 def groups_of(channels: int) -> int:
-    """Return a number of groups of some 32 channels: heads cost as much as what they move."""
-    return gcd(channels, max(channels // 32, 1))
+    """Return a number of groups of some 64 channels: offsets of one take as much as 81 channels."""
+    return gcd(channels, max(channels // 64, 1))
 
 
 def projection(channels: int, bias: bool, factory: dict) -> nn.Linear:
