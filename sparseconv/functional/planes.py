@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as dense
 
-from sparseconv._errors import complain
 from sparseconv.geometry import Geometry
-from sparseconv.ops.conv import conv
-from sparseconv.ops.items import split_by_item
+from sparseconv.ops.aggregate import aggregate
+from sparseconv.ops.taps import tap_sum
 from sparseconv.tensor.rulebook import Rulebook
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
@@ -36,20 +35,14 @@ def shifted_channels(
     return torch.cat([dense.pad(features, (-shift, shift)) for shift in shifts])
 
 
-def _of_planes(
-    book: Rulebook,
-    copies: int,
-    at: Tensor,  # [N] int32
-    planes: int,
-) -> Rulebook:
-    """Split taps by the plane of the output row: tap `(q J + j) K + t` reads copy j of the rows."""
+def _of_copies(book: Rulebook, copies: int, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a rulebook whose tap `j K + t` reads what tap t reads, in copy j of the rows."""
     starts = torch.arange(copies, device=book.in_rows.device)
-    rows, pairs = at.shape[0], book.in_rows.shape[0]
-    in_rows = ((starts * rows).to(torch.int32)[:, None] + book.in_rows).flatten()
+    first_rows, first_pairs = (starts * rows).to(torch.int32), starts * book.in_rows.shape[0]
+    in_rows = (first_rows[:, None] + book.in_rows).flatten()
     out_rows = book.out_rows.expand(copies, -1).reshape(-1)
-    ends = (starts * pairs).to(book.segments.device)[:, None] + book.segments[1:]
-    segments = torch.cat([book.segments[:1], ends.flatten()])
-    return Rulebook(*split_by_item(in_rows, out_rows, segments, at, planes))
+    ends = first_pairs.to(book.segments.device)[:, None] + book.segments[1:]
+    return in_rows, out_rows, torch.cat([book.segments[:1], ends.flatten()])
 
 
 def plane_sum(
@@ -72,24 +65,11 @@ def plane_sum(
         geometry: of the kernel, K taps.
 
     Returns:
-        float [N, C]. It is one depthwise convolution of L J K taps, of which a site has J K.
-
-    Raises:
-        IndexError: a site lies on no plane.
+        float [N, C]. Sums are made in one pass over J K taps.
     """
-    planes, shifts, _ = bank.shape
-    topology, level, (count, channels) = x.topology, x.level, x.features.shape
-
-    def made() -> Rulebook:
-        at = x.coords[:, axis + 1].contiguous()
-        if x.spatial_shape is None and not torch.compiler.is_compiling() and at.numel():
-            low, high = (int(v) for v in torch.aminmax(at))
-            if low < 0 or high >= planes:
-                raise IndexError(complain("x", f"sites in 0..{planes - 1}", f"{low}..{high}"))
-        return _of_planes(topology.rulebook(level, level, geometry), shifts, at, planes)
-
-    key = f"{level}>{level}:{geometry.key}@{axis}.{shifts}.{planes}"
-    book = topology.derived(key, made)
-    weight = bank.reshape(-1, 1, 1).expand(-1, 1, channels)
-    rows = book.in_rows, book.out_rows, book.segments
-    return conv(copies, weight, None, *rows, count, channels)
+    count, (planes, shifts, taps) = x.features.shape[0], bank.shape
+    at = x.coords[:, axis + 1].contiguous()
+    rows = torch.arange(count, dtype=torch.int32, device=x.device)
+    own = aggregate(bank.reshape(planes, shifts * taps), at, rows, None, count)
+    book = x.topology.rulebook(x.level, x.level, geometry)
+    return tap_sum(copies, own[:, :, None], *_of_copies(book, shifts, count), count)

@@ -67,7 +67,7 @@ class Topology:
         self.halvings: dict[str, tuple[str, int]] = {}
         self.rulebooks: dict[str, Rulebook] = {}
         self.rows_by_item: dict[str, Items] = {}
-        # of layers whose weights differ from scan to scan, or from plane to plane
+        # of layers whose weights differ from scan to scan; under the names of `rulebooks`
         self.split_rulebooks: dict[str, Rulebook] = {}
         self.origins: dict[str, tuple[str, Geometry]] = {}
 
@@ -155,13 +155,6 @@ class Topology:
         key = f"{source}>{target}:{geometry.key}"
         if key not in self.split_rulebooks:
             self.split_rulebooks[key] = self.split(self.rulebook(source, target, geometry), target)
-        return self.split_rulebooks[key]
-
-    def derived(self, key: str, make: Callable[[], Rulebook]) -> Rulebook:
-        """Return a rulebook that a layer makes of others, made when first asked for."""
-        if key not in self.split_rulebooks:
-            with _keepable():
-                self.split_rulebooks[key] = make()
         return self.split_rulebooks[key]
 
     def split(self, book: Rulebook, target: str) -> Rulebook:

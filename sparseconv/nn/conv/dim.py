@@ -156,8 +156,10 @@ class DimConv3d(ChecksInput, nn.Module):
             taps = bank.reshape(bank.shape[0], len(self.shifts), -1)
             try:
                 return plane_sum(x, copies, taps, n, geometry)
-            except IndexError as fault:
-                raise ValueError(self._outside("sites beyond it")) from fault
+            except (IndexError, ValueError) as fault:
+                if x.spatial_shape is None:
+                    raise ValueError(self._outside("sites beyond it")) from fault
+                raise
         book = x.topology.rulebook(x.level, x.level, geometry)
         return conv(
             x.features,
@@ -271,7 +273,7 @@ FAMILIES = (
         on_sparse="Absent neighbours add 0; neighbouring channels are always there. The extent of "
         "the lattice is part of the layer. In a net, a grouped pointwise layer joins the branches.",
         use_when="On scans that always lie alike in a box of fixed extent, such as of one sensor.",
-        primitives=("rulebook", "cube_rulebook", "split_by_item", "conv"),
+        primitives=("rulebook", "cube_rulebook", "conv", "aggregate", "tap_sum"),
         make=_make,
         translation=0,
     ),
