@@ -1,7 +1,9 @@
 // Output rows in blocks whose sums stay in the first-level cache, their pairs tap by tap.
 #pragma once
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "core/pairs.hpp"
@@ -29,11 +31,18 @@ inline std::int64_t task_rows(bool ordered, std::int64_t num_out, std::int64_t b
   return rows;
 }
 
+// More taps than this are most of them empty in any block of rows.
+constexpr std::int64_t many_taps = 512;
+
 // Call visit(walk, task, scratch) for every block of `block` output rows, in tasks of `rows` rows;
-// scratch is `size` numbers of the task's own.
-template <class T, class Visit>
+// scratch is `size` numbers of the task's own. Where there are many taps, prepare(taps, scratch) is
+// called once a task with the taps that have pairs, which then are the walk's.
+template <class T, class Visit, class Prepare = std::nullptr_t>
 void walk_rows(const Pairs& pairs, bool ordered, std::int64_t num_out, std::int64_t block,
-               std::int64_t rows, std::int64_t size, int threads, Visit&& visit) {
+               std::int64_t rows, std::int64_t size, int threads, Visit&& visit,
+               Prepare&& prepare = nullptr) {
+  constexpr bool prepares = !std::is_same_v<std::decay_t<Prepare>, std::nullptr_t>;
+  const bool many = prepares && pairs.taps > many_taps;
   const Tiles tiles(pairs, ordered, num_out, rows, threads);
   // the tap with most pairs, in a submanifold layer the centre, reads nearly all rows there are
   std::int64_t main = 0;
@@ -42,23 +51,31 @@ void walk_rows(const Pairs& pairs, bool ordered, std::int64_t num_out, std::int6
       main = t;
   parallel_tasks(tiles.count, threads, [&](std::int64_t tile) {
     Buffer<T> scratch(size);
-    std::vector<std::int64_t> from(pairs.taps), next(pairs.taps), end(pairs.taps);
+    std::vector<std::int64_t> from, end, kept;
     for (std::int64_t t = 0; t < pairs.taps; ++t) {
-      from[t] = tiles.begin(tile, t);
-      end[t] = tiles.end(tile, t);
+      if (many && tiles.begin(tile, t) == tiles.end(tile, t)) continue;
+      from.push_back(tiles.begin(tile, t));
+      end.push_back(tiles.end(tile, t));
+      if (many) kept.push_back(t);
     }
+    const std::int64_t taps = std::int64_t(from.size());
+    std::vector<std::int64_t> next(from.size());
+    if constexpr (prepares)
+      if (many) prepare(kept, scratch.data());
     const std::int64_t stop = std::min(num_out, (tile + 1) * rows);
     for (std::int64_t first = tile * rows; first < stop; first += block) {
       std::int64_t soon = 0, last = 0;
-      if (pairs.taps > 0 && first + block < stop) {
+      if (many || taps == 0) {
+        // nothing is fetched ahead of a block
+      } else if (first + block < stop) {
         soon = from[main];
         while (soon < end[main] && tiles.out[soon] < first + block) ++soon;
         last = end[main];
-      } else if (pairs.taps > 0 && tile + 1 < tiles.count) {
+      } else if (tile + 1 < tiles.count) {
         soon = tiles.begin(tile + 1, main);
         last = tiles.end(tile + 1, main);
       }
-      visit(TapWalk{tiles.in, tiles.out, from.data(), end.data(), next.data(), pairs.taps, first,
+      visit(TapWalk{tiles.in, tiles.out, from.data(), end.data(), next.data(), taps, first,
                     std::min(block, stop - first), soon, std::min(last - soon, block), pairs.count},
             tile, scratch.data());
       from.swap(next);

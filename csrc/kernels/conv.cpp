@@ -96,20 +96,30 @@ struct Conv {
     Buffer<T> starts(shape.width);
     start(starts.data(), 1, shape.width, 0, shape.width);
     const std::int64_t ld = loops.tap_width(shape.width, shape.width);
-    const std::int64_t block = block_rows(ld * std::int64_t(sizeof(T)));
+    // pairs that must be moved are counted by block and tap: fewer blocks where taps are many
+    const bool many = pairs.taps > many_taps;
+    const std::int64_t block =
+        many && !ordered ? 1024 : block_rows(ld * std::int64_t(sizeof(T)));
     const bool past = past_caches(shape.num_out * shape.width * std::int64_t(sizeof(S)));
-    walk_rows<T>(pairs, ordered, shape.num_out, block,
-                 task_rows(ordered, shape.num_out, block, threads), block * ld, threads,
-                 [&](const TapWalk& walk, std::int64_t, T* sums) {
-                   loops.scale_taps(x, shape.width, shape.width, wide.data(), shape.width, walk,
-                                    starts.data(), sums, ld);
-                   const std::int64_t at = walk.first * shape.width;
-                   for (std::int64_t r = 0; (residual != nullptr || relu) && r < walk.rows; ++r)
-                     loops.finish_row(sums + r * ld,
-                                      residual == nullptr ? nullptr : residual + at + r * shape.width,
-                                      shape.width, relu);
-                   loops.put_rows(sums, ld, walk.rows, shape.width, y + at, past);
-                 });
+    // behind a block's sums: the weights of the taps it has, where taps are many
+    walk_rows<T>(
+        pairs, ordered, shape.num_out, block, task_rows(ordered, shape.num_out, block, threads),
+        block * ld + (many ? wide.size() : 0), threads,
+        [&](const TapWalk& walk, std::int64_t, T* sums) {
+          loops.scale_taps(x, shape.width, shape.width, many ? sums + block * ld : wide.data(),
+                           shape.width, walk, starts.data(), sums, ld);
+          const std::int64_t at = walk.first * shape.width;
+          for (std::int64_t r = 0; (residual != nullptr || relu) && r < walk.rows; ++r)
+            loops.finish_row(sums + r * ld,
+                             residual == nullptr ? nullptr : residual + at + r * shape.width,
+                             shape.width, relu);
+          loops.put_rows(sums, ld, walk.rows, shape.width, y + at, past);
+        },
+        [&](const std::vector<std::int64_t>& taps, T* scratch) {
+          T* to = scratch + block * ld;
+          for (std::size_t i = 0; i < taps.size(); ++i)
+            std::copy_n(wide.data() + taps[i] * shape.width, shape.width, to + i * shape.width);
+        });
   }
 
   // Whether the centre tap has one pair for every output row, in order, as in a submanifold layer:

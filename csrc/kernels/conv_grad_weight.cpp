@@ -56,11 +56,29 @@ struct GradWeight {
     return ends;
   }
 
+  // Of many taps each has few pairs, which are taken as they come.
+  void depthwise_by_tap(std::int64_t ld) const {
+    parallel_ranges(pairs.taps, 16, threads, [&](std::int64_t begin, std::int64_t end) {
+      std::int64_t next[16];
+      Buffer<T> sums((end - begin) * ld);
+      std::fill_n(sums.data(), sums.size(), T(0));
+      loops.multiply_taps(x, shape.width, g, shape.width, shape.width,
+                          TapWalk{pairs.in, pairs.out, pairs.segments + begin,
+                                  pairs.segments + begin + 1, next, end - begin, 0, shape.num_out,
+                                  0, 0, pairs.count},
+                          sums.data(), ld);
+      loops.settle_taps(shape.width, end - begin, sums.data(), ld);
+      for (std::int64_t t = begin; t < end; ++t)
+        store(sums.data() + (t - begin) * ld, t * shape.width, shape.width);
+    });
+  }
+
   // Every range of rows has sums of its own, added up in order: all taps of a row are multiplied
   // while it is in the cache, and no number of threads changes a bit.
   void depthwise(bool ordered) const {
     constexpr std::int64_t range = 512;
     const std::int64_t ld = loops.tap_width(shape.width, shape.width), size = pairs.taps * ld;
+    if (pairs.taps > many_taps) return depthwise_by_tap(ld);
     const std::int64_t ranges = (shape.num_out + range - 1) / range;
     Buffer<T> sums(std::max<std::int64_t>(ranges, 1) * size);
     std::fill_n(sums.data(), sums.size(), T(0));

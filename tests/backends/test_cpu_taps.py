@@ -5,7 +5,9 @@ import torch
 
 pytest.importorskip("sparseconv._native", reason="the compiled module is not installed")
 
+from sparseconv.backends.cpu import conv as cpu_conv
 from sparseconv.backends.cpu import taps as cpu
+from sparseconv.backends.reference import conv as reference_conv
 from sparseconv.backends.reference import taps as reference
 
 CLOSE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}
@@ -85,3 +87,18 @@ def test_wrong_rows_and_shapes_are_refused():
         cpu.tap_dot(x, x, good, good, torch.tensor([0, 3]), 2)
     with pytest.raises(ValueError, match="groups"):
         cpu.tap_dot(x, x, good, good, segments, 3)
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+@pytest.mark.parametrize("channels", [22, 64])
+def test_depthwise_layers_of_many_taps(isa, channels, ordered):
+    # most taps have no pair in a block of rows
+    counts = torch.randint(0, 4, (1100,)).tolist()
+    book = random_book(200, 2100, counts, ordered=ordered)
+    x, g = torch.randn(200, channels), torch.randn(2100, channels)
+    w, b = torch.randn(1100, 1, channels), torch.randn(channels)
+    args = (x, w, b, *book, 2100, channels)
+    agree(cpu_conv.conv(*args), reference_conv.conv(*args), torch.float32)
+    args = (x, g, *book, channels)
+    expected = reference_conv.conv_grad_weight(*args)
+    agree(cpu_conv.conv_grad_weight(*args), expected, torch.float32)
