@@ -45,8 +45,8 @@ def on(entry, x):
 
 def test_the_catalogue_is_whole():
     entries = families()
-    assert {e.number for e in entries} <= set(range(1, 37))
-    assert len({e.key for e in entries}) == len(entries)
+    assert [e.number for e in entries] == list(range(1, 37))
+    assert len({e.key for e in entries}) == 36
     for e in entries:
         for text in (e.title, e.paper, e.summary, e.formula, e.on_sparse, e.use_when):
             assert text.strip() == text and text
