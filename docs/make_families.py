@@ -1,6 +1,6 @@
 """Write docs/families.md and its pictures: what each family of convolutions reads on a real scan.
 
-python docs/make_families.py scan.ply --voxel 0.02 --up=-y
+python docs/make_families.py fragment.pcd --voxel 0.02 --site 131 72 68 --up=-y
 """
 
 import argparse
@@ -40,7 +40,7 @@ letters: `x[n]` are the features of site n; a sum over taps runs over those whos
 The pictures show what one output (red) depends on: voxels of {scene}, the darker the blue the
 larger the derivative of that output with respect to their features, in a layer of {drawn} channels
 with random weights (`sc.viz.receptive_field`). Grey voxels are not read. This page and its
-pictures are made by `python docs/make_families.py`. Parameters and operations are those of {told}
+pictures are made by `docs/make_families.py`. Parameters and operations are those of {told}
 channels in and out, operations a voxel of that scan, two a multiply-add.
 
 {index}

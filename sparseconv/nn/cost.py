@@ -32,12 +32,13 @@ class Cost:
     primitives: tuple[str, ...]
 
 
-def _conv(features, weight, bias, in_rows, *_):
-    return 2 * in_rows.shape[0] * weight.shape[1] * weight.shape[2]
+def _conv(features, weight, bias, in_rows, out_rows, segments, *_):
+    # a masked layer reads the first taps of a rulebook alone
+    return 2 * int(segments[-1]) * weight.shape[1] * weight.shape[2]
 
 
-def _conv_fused(features, weight, bias, residual, relu, in_rows, *_):
-    return 2 * in_rows.shape[0] * weight.shape[1] * weight.shape[2]
+def _conv_fused(features, weight, bias, residual, relu, *rows):
+    return _conv(features, weight, bias, *rows)
 
 
 def _pairs(features, in_rows, *_):

@@ -161,7 +161,9 @@ def _towards(
             camera = aim(points, ahead, up, elevation, size)
             image, _ = raster.draw(points, colours, camera, small, point_size=3.0)
             red, _, blue = np.moveaxis(image.astype(np.int64), 2, 0)
-            seen = 6 * (red > blue + 60).sum() + (blue > red + 30).sum()
+            # the site first, then what is read strongly: all of a scan may be read weakly
+            strong = (blue > red + 30) & (red < 70)
+            seen = 100 * (red > blue + 60).sum() + strong.sum()
             if seen > best_seen:
                 best, best_seen = camera, seen
     return best

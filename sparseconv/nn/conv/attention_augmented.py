@@ -19,6 +19,9 @@ from sparseconv.nn.conv.submanifold import SubMConv3d
 from sparseconv.nn.family import Family
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
+# of X + Y + Z, up to which the layer in a net knows relative positions
+LONGEST_TABLES = 64
+
 
 class AAConv3d(ChecksInput, nn.Module):
     """A submanifold convolution and attention among all sites of the scan, side by side.
@@ -177,7 +180,8 @@ class AAConv3d(ChecksInput, nn.Module):
 
 def _make(in_channels: int, out_channels: int, spatial_shape: Triple | None) -> nn.Module:
     dv = max(out_channels // 4, 1)
-    bounded = spatial_shape is not None
+    # tables as long as a whole scan would make keys of thousands of numbers
+    bounded = spatial_shape is not None and sum(spatial_shape) <= LONGEST_TABLES
     return AAConv3d(
         in_channels,
         out_channels,
@@ -186,7 +190,7 @@ def _make(in_channels: int, out_channels: int, spatial_shape: Triple | None) -> 
         dv,
         gcd(dv, 4),
         relative=bounded,
-        spatial_shape=spatial_shape,
+        spatial_shape=spatial_shape if bounded else None,
     )
 
 
