@@ -8,7 +8,8 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -167,11 +168,10 @@ def bench_families(
         try:
             row = time_family(entry, x)
             if memory and can_measure():
-                spawn = multiprocessing.get_context("spawn")
-                with spawn.Pool(1) as pool:
-                    given = (entry.key, coords, channels, torch.get_num_threads())
-                    grown = pool.apply(_grown, given)
-                row = FamilyRow(**{**row.__dict__, "memory": grown})
+                # an executor says so when its process is killed, where a pool would wait
+                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
+                    given = entry.key, coords, channels, torch.get_num_threads()
+                    row = replace(row, memory=apart.submit(_grown, *given).result())
         except (ValueError, RuntimeError, TypeError, MemoryError) as error:
             row = FamilyRow(entry.key, error=" ".join(str(error).split()))
         yield row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +148,7 @@ def time_all(entries: list[Family], scene: Scene, args: argparse.Namespace) -> N
             print("timed in turns (median, quartiles); rulebooks are there already")
     if args.json is not None:
         with replacing(args.json) as file:
-            file.write(json.dumps([plain(row) for row in rows], indent=1).encode())
+            file.write(json.dumps([asdict(row) for row in rows], indent=1).encode())
 
 
 def timed(rows: list[FamilyRow]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
@@ -173,10 +174,3 @@ def timed(rows: list[FamilyRow]) -> tuple[list[tuple[str, ...]], tuple[str, ...]
         )
     header = ("family", "parameters", "Mflop", "forward ms", "both ms", "over plain", "memory / NC")
     return lines, (*header, "quartiles")
-
-
-def plain(row: FamilyRow) -> dict[str, object]:
-    """Return a row as numbers and strings."""
-    from dataclasses import asdict
-
-    return asdict(row)

@@ -65,7 +65,7 @@ class ReceptiveField:
             The path.
 
         Raises:
-            ValueError: not a .png file, or a radius below 1.
+            ValueError: not a .png file, a radius below 1, or no such background.
         """
         path = Path(path)
         if path.suffix.lower() != ".png":
@@ -84,6 +84,9 @@ class ReceptiveField:
         """Return the picture `snapshot` writes, uint8 [height, width, 3]; same arguments."""
         if radius < 1:
             raise ValueError(complain("radius", "voxels, at least 1", repr(radius)))
+        if background not in BACKGROUNDS:
+            known = " or ".join(map(repr, BACKGROUNDS))
+            raise ValueError(complain("background", known, repr(background)))
         centre = np.array(self.site[1:])
         xyz = self.coords[:, 1:].cpu().numpy().astype(np.int64) - centre
         near = (np.abs(xyz).max(1) <= radius) & (self.coords[:, 0].cpu().numpy() == self.site[0])
@@ -143,8 +146,9 @@ def receptive_field(
             if grad is not None:
                 squares += grad.double().square().sum(1)
     item, *place = y.coords[row].tolist()
-    step = [a // b for a, b in zip(y.stride, x.stride, strict=True)]
-    middle = [p * s + (s - 1) // 2 for p, s in zip(place, step, strict=True)]
+    # the middle of the output's voxel, in voxels of the input's lattice, coarser or finer
+    steps = zip(place, y.stride, x.stride, strict=True)
+    middle = [(p * out + (out - 1) // 2) // own for p, out, own in steps]
     return ReceptiveField(x.coords, squares.sqrt(), (item, *middle))
 
 

@@ -63,6 +63,14 @@ def test_of_a_strided_layer(x):
     assert torch.equal(field.reached, children)
 
 
+def test_of_a_layer_that_refines():
+    x = scene("random_sparse").tensor(3)
+    y = nn.SparseConv3d(3, 2, 2, 2, dtype=torch.float64)(x)
+    field = receptive_field(nn.SparseInverseConv3d(2, 4, 2, dtype=torch.float64), y, 5)
+    assert field.reached.sum() == 1
+    assert tuple(y.coords[field.reached][0].tolist()) == field.site
+
+
 def test_an_output_that_reads_nothing(x):
     ones = torch.ones_like(x.features)
     assert not receptive_field(lambda t: t.replace(features=ones), x, 0).reached.any()
@@ -106,3 +114,5 @@ def test_the_picture_shows_the_site_and_what_it_reads(tmp_path, up):
         field.snapshot(tmp_path / "field.jpg")
     with pytest.raises(ValueError, match="radius: expected"):
         field.render(radius=0)
+    with pytest.raises(ValueError, match="background: expected 'white' or 'dark'"):
+        field.render(background="pink")
