@@ -12,6 +12,7 @@ from torch.nn import functional as dense
 from sparseconv._errors import complain
 from sparseconv.geometry import Geometry, Triple
 from sparseconv.nn.conv._input import ChecksInput
+from sparseconv.nn.conv._same import padded
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -125,9 +126,8 @@ class Convolution(ChecksInput, nn.Module):
         g = self.geometry
         near = g.padding
         if g.far_padding != g.padding:
-            # torch pads both sides alike; z comes first in its list of pads
-            sides = zip(reversed(g.padding), reversed(g.far_padding), strict=True)
-            x, near = dense.pad(x, [side for pair in sides for side in pair]), (0, 0, 0)
+            # torch pads both sides alike
+            x, near = padded(x, g), (0, 0, 0)
         return dense.conv3d(x, self.weight, self.bias, g.stride, near, g.dilation, self.groups)
 
     @staticmethod

@@ -13,9 +13,10 @@ from sparseconv._errors import complain
 from sparseconv.functional.global_pool import check_pool, global_avg_pool
 from sparseconv.functional.linear import traceable_linear
 from sparseconv.functional.per_item import per_item_conv
-from sparseconv.geometry import Geometry, triple
+from sparseconv.geometry import Geometry
 from sparseconv.nn.conv._input import ChecksInput
-from sparseconv.nn.conv._sites import Padding
+from sparseconv.nn.conv._same import padded
+from sparseconv.nn.conv._sites import Padding, sited
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 # added to variances, as torch does
@@ -61,13 +62,8 @@ class PerItemConvolution(ChecksInput, nn.Module):
             expected = f"a divisor of in_channels {in_channels} and out_channels {out_channels}"
             raise ValueError(complain("groups", expected, repr(groups)))
         check_pool(pool)
-        self.keeps_sites = padding == "subm"
-        if self.keeps_sites and triple("stride", stride, least=1) != (1, 1, 1):
-            expected, found = "a number where stride is not 1", f"'subm' with stride {stride}"
-            cure = "give the padding in voxels"
-            raise ValueError(complain("padding", expected, found, cure))
-        near = "same" if self.keeps_sites else padding
-        self.geometry = Geometry.make(kernel_size, stride, near, dilation)
+        self.keeps_sites, padding = sited(padding, stride)
+        self.geometry = Geometry.make(kernel_size, stride, padding, dilation)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.groups, self.pool = groups, pool
 
@@ -114,11 +110,9 @@ class PerItemConvolution(ChecksInput, nn.Module):
                 submanifold=self.keeps_sites,
             )
         g, size = self.geometry, x.shape[0]
-        sides = zip(reversed(g.padding), reversed(g.far_padding), strict=True)
-        padded = dense.pad(x, [side for pair in sides for side in pair])
         kernel = weight.permute(0, 3, 2, 1).reshape(-1, weight.shape[2], *g.size)
         # the scans of a batch as groups of one
-        joined = padded.flatten(0, 1)[None]
+        joined = padded(x, g).flatten(0, 1)[None]
         own = None if bias is None else bias.flatten()
         y = dense.conv3d(joined, kernel, own, g.stride, 0, g.dilation, size * self.groups)
         return y[0].unflatten(0, (size, self.out_channels))

@@ -15,7 +15,7 @@ from sparseconv.functional.sample import tap_grid, weighted_samples
 from sparseconv.geometry import Geometry, triple
 from sparseconv.nn.conv._base import Convolution
 from sparseconv.nn.conv._input import ChecksInput
-from sparseconv.nn.conv._sites import Padding
+from sparseconv.nn.conv._sites import Padding, sited
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -59,12 +59,7 @@ class SampledLayer(ChecksInput, nn.Module):
             raise ValueError(complain("groups", f"a divisor of channels {channels}", repr(groups)))
         if not offset_scale > 0:
             raise ValueError(complain("offset_scale", "a number above 0", repr(offset_scale)))
-        self.keeps_sites = padding == "subm"
-        if self.keeps_sites and triple("stride", stride, least=1) != (1, 1, 1):
-            found = f"'subm' with stride {stride}"
-            expected, cure = "a number where stride is not 1", "give the padding in voxels"
-            raise ValueError(complain("padding", expected, found, cure))
-        padding = "same" if self.keeps_sites else padding
+        self.keeps_sites, padding = sited(padding, stride)
         self.geometry = g = Geometry.make(kernel_size, stride, padding, dilation)
         if remove_center and not all(k % 2 for k in g.size):
             expected = "odd sizes, which have a tap in the middle, for remove_center"

@@ -16,6 +16,20 @@ from sparseconv.tensor.sparse_tensor import SparseTensor
 Padding = int | Sequence[int] | str
 
 
+def sited(padding: Padding, stride: int | Sequence[int]) -> tuple[bool, Padding]:
+    """Return whether the input's sites are kept, and the padding of the kernel's geometry.
+
+    Raises:
+        ValueError: `padding="subm"` with a stride other than 1.
+    """
+    if padding != "subm":
+        return False, padding
+    if triple("stride", stride, least=1) != (1, 1, 1):
+        expected, found = "a number where stride is not 1", f"'subm' with stride {stride}"
+        raise ValueError(complain("padding", expected, found, "give the padding in voxels"))
+    return True, "same"
+
+
 class SitedConvolution(Convolution):
     """A convolution whose padding may be `"subm"`: output sites are then the input sites.
 
@@ -39,22 +53,13 @@ class SitedConvolution(Convolution):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        keeps_sites = padding == "subm"
-        if keeps_sites and triple("stride", stride, least=1) != (1, 1, 1):
-            raise ValueError(
-                complain(
-                    "padding",
-                    "a number where stride is not 1",
-                    f"'subm' with stride {stride}",
-                    "give the padding in voxels",
-                )
-            )
+        keeps_sites, padding = sited(padding, stride)
         super().__init__(
             in_channels,
             out_channels,
             kernel_size,
             stride,
-            "same" if keeps_sites else padding,
+            padding,
             dilation,
             groups,
             bias,
