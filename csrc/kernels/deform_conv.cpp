@@ -54,19 +54,23 @@ struct Deform {
                   : per_group * products.padded(group_width);
   }
 
-  // The corners of a tile's rows, tap by tap within a part of the channels.
+  // The corners of a tile's rows, and of every tap and part of the channels the rows that have some.
   struct Tile {
     Tile(const Deform& of, bool every)
-        : memory(of.tile_rows * of.n, every),
+        : room(8 * of.n + 8),
+          memory(of.tile_rows * room, every),
           begin(of.tile_rows * (of.n + 1)),
-          some(of.tile_rows),
+          some((of.n + of.where.taps) * of.tile_rows),
+          counts(of.n + of.where.taps),
           fraction(3 * of.n * (every ? of.tile_rows : 1)),
           scale(of.n * (every ? of.tile_rows : 1)),
           read(of.tile_rows * of.channels) {}
 
-    CornerMemory<T> memory;
-    Buffer<std::int32_t> begin;  // [row, part, tap], a last one each row
-    Buffer<std::int32_t> some;   // rows with a sample of the tap
+    const std::int64_t room;     // corners of a row, and eight that may be overwritten
+    CornerMemory<T> memory;      // [row, tap, part]
+    Buffer<std::int32_t> begin;  // [row, tap, part], a last one each row
+    Buffer<std::int32_t> some;   // [tap, part], then [tap]: rows with a sample
+    Buffer<std::int32_t> counts;
     Buffer<T> fraction, scale, read;
     std::int64_t rows = 0;
   };
@@ -75,7 +79,7 @@ struct Deform {
   template <class Corners, class RowAt>
   void find(Tile& tile, Corners& corners, bool every, std::int64_t rows, RowAt&& row_at) const {
     tile.rows = rows;
-    std::int64_t used = 0;
+    std::fill_n(tile.counts.data(), tile.counts.size(), 0);
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t row = row_at(r), keep = every ? r : 0;
       if (order.size() > 0 && r + 2 < rows) {
@@ -87,32 +91,31 @@ struct Deform {
       if (mask != nullptr) loops.widen(mask + row * n, scale, n);
       const CellRow<T> cells = corners.row(row, mask == nullptr ? nullptr : scale,
                                            tile.fraction.data() + 3 * keep * n);
-      for (std::int64_t h = 0; h < where.groups; ++h)
-        used = samples.corners(cells, h, where.groups, where.taps, every,
-                               tile.begin.data() + r * (n + 1) + h * where.taps,
-                               tile.memory.list(), used);
+      std::int32_t* begin = tile.begin.data() + r * (n + 1);
+      samples.corners(cells, 0, 1, n, every, begin, tile.memory.list(), r * tile.room);
+      for (std::int64_t i = 0; i < n; ++i) list(tile, i, r, begin[i + 1] - begin[i]);
+      if (where.groups > 1)
+        for (std::int64_t t = 0; t < where.taps; ++t)
+          list(tile, n + t, r, begin[(t + 1) * where.groups] - begin[t * where.groups]);
     }
   }
 
+  // Add a row to a list where it has something: written in any case, which no branch has to guess.
+  void list(Tile& tile, std::int64_t i, std::int64_t r, std::int32_t corners) const {
+    std::int32_t& count = tile.counts[i];
+    tile.some[i * tile_rows + count] = std::int32_t(r);
+    count += corners > 0;
+  }
+
   // Rows that have a sample of tap t; their samples [., C] follow one another.
-  std::int64_t read(Tile& tile, std::int64_t t, const T* from) const {
-    std::int64_t count = 0;
-    for (std::int64_t r = 0; r < tile.rows; ++r) {
-      const std::int32_t* begin = tile.begin.data() + r * (n + 1) + t;
-      std::int32_t any = 0;
-      for (std::int64_t h = 0; h < where.groups; ++h)
-        any |= begin[h * where.taps + 1] - begin[h * where.taps];
-      if (any == 0) continue;
-      T* to = tile.read.data() + count * channels;
-      for (std::int64_t h = 0; h < where.groups; ++h) {
-        const std::int32_t first = begin[h * where.taps];
-        samples.sum_list(from + h * per_part, channels, per_part, tile.memory.rows.data() + first,
-                         tile.memory.shares.data() + first, begin[h * where.taps + 1] - first,
-                         to + h * per_part);
-      }
-      tile.some[count++] = std::int32_t(r);
-    }
-    return count;
+  std::int64_t read(Tile& tile, std::int64_t t, const T* from, const std::int32_t*& some) const {
+    const std::int64_t at = where.groups > 1 ? n + t : t;
+    some = tile.some.data() + at * tile_rows;
+    for (std::int64_t h = 0; h < where.groups && tile.counts[at] > 0; ++h)
+      samples.sum_lists(from + h * per_part, channels, per_part, tile.memory.list(),
+                        tile.begin.data() + t * where.groups + h, n + 1, some, tile.counts[at],
+                        tile.read.data() + h * per_part, channels);
+    return tile.counts[at];
   }
 
   void forward(const S* bias, S* y) const {
@@ -145,11 +148,12 @@ struct Deform {
             std::copy_n(start.data() + g * group_width, group_width,
                         sums.data() + r * ld + g * pitch);
         for (std::int64_t t = 0; t < where.taps; ++t) {
-          const std::int64_t count = read(tile, t, wide.data());
+          const std::int32_t* some;
+          const std::int64_t count = read(tile, t, wide.data(), some);
           for (std::int64_t g = 0; g < shape.groups && count > 0; ++g)
             products.gather_gemm(tile.read.data() + g * per_group, channels, per_group,
                                  weights.data() + (t * shape.groups + g) * size, group_width,
-                                 numbers.data(), tile.some.data(), count, 0,
+                                 numbers.data(), some, count, 0,
                                  sums.data() + g * pitch, ld, nullptr, numbers.data(), 0);
         }
         for (std::int64_t r = 0; r < rows; ++r)
@@ -223,10 +227,10 @@ struct Deform {
     Tile tile(*this, true);
     // products of the last group may write whole vectors
     const std::int64_t ld = channels + products.padded(1);
-    Buffer<T> grad(tile_rows * width), back(tile_rows * ld), dots(tile_rows * 8 * n), to_scale(n);
+    Buffer<T> grad(tile_rows * width), back(tile_rows * ld), dots(8 * n), to_scale(n);
     const std::int64_t most = 8 * tile_rows + 8;
-    Buffer<std::int32_t> numbers(tile_rows), rows(most), with(most), codes(most);
-    Buffer<T> shares(most), found(most);
+    Buffer<std::int32_t> numbers(tile_rows), rows(most), with(most);
+    Buffer<T> shares(most), found(most), parts(tile_rows * tile.room);
     for (std::int64_t i = 0; i < tile_rows; ++i) numbers[i] = std::int32_t(i);
     const Ready ready(products);
     for (std::int64_t at = chunks.first(chunk); at < chunks.last(chunk); at += tile_rows) {
@@ -236,44 +240,40 @@ struct Deform {
         chunks.fetch_after(at + r, g, width);
         loops.widen(g + chunks.row(at + r) * width, grad.data() + r * width, width);
       }
-      std::fill_n(dots.data(), size * 8 * n, T(0));
       for (std::int64_t t = 0; t < where.taps; ++t) {
-        const std::int64_t count = read(tile, t, near.data());
+        const std::int32_t* some;
+        const std::int64_t count = read(tile, t, near.data(), some);
         if (count == 0) continue;
         for (const Part& part : blocks)
           products.gather_outer(tile.read.data() + part.first_c, channels, part.channels,
                                 grad.data() + part.first_d, width, part.width, numbers.data(),
-                                tile.some.data(), count, numbers.data(), numbers.data(), 0,
+                                some, count, numbers.data(), numbers.data(), 0,
                                 outer + t * tap_size + part.at);
         // groups in order: what one writes beyond its columns the next writes over
         for (std::int64_t k = 0; k < shape.groups; ++k)
           products.gather_gemm(grad.data() + k * group_width, width, group_width,
                                weights + (t * shape.groups + k) * packed_size(true), per_group,
-                               tile.some.data(), numbers.data(), count, 0,
+                               some, numbers.data(), count, 0,
                                back.data() + k * per_group, ld, zeros, numbers.data(), 0);
         for (std::int64_t h = 0; h < where.groups; ++h) {
-          std::int64_t listed = 0;
-          for (std::int64_t j = 0; j < count; ++j) {
-            const std::int64_t r = tile.some[j];
-            const std::int32_t* begin = tile.begin.data() + r * (n + 1) + h * where.taps + t;
-            const CornerList<T> list = tile.memory.list();
-            for (std::int32_t p = begin[0]; p < begin[1]; ++p, ++listed) {
-              rows[listed] = list.rows[p];
-              shares[listed] = list.shares[p];
-              codes[listed] = std::int32_t(r * 8 * n) + list.codes[p];
-              with[listed] = std::int32_t(j);
-            }
-          }
+          const std::int32_t* begin = tile.begin.data() + t * where.groups + h;
+          const std::int64_t listed =
+              samples.join_lists(tile.memory.list(), begin, n + 1, some, count, rows.data(),
+                                 shares.data(), with.data());
           samples.dot_list(near.data() + h * per_part, channels, back.data() + h * per_part, ld,
                            per_part, rows.data(), with.data(), listed, found.data());
-          for (std::int64_t p = 0; p < listed; ++p) dots[codes[p]] = found[p];
+          samples.part_lists(found.data(), begin, n + 1, some, count, parts.data());
           samples.add_list(to + h * per_part, channels, back.data() + h * per_part, ld, per_part,
                            rows.data(), shares.data(), with.data(), listed);
         }
       }
       for (std::int64_t r = 0; r < size; ++r) {
         const std::int64_t row = chunks.row(at + r);
-        write_slopes(where, row, dots.data() + r * 8 * n, tile.fraction.data() + 3 * r * n,
+        std::fill_n(dots.data(), 8 * n, T(0));
+        const std::int32_t* begin = tile.begin.data() + r * (n + 1);
+        for (std::int32_t p = begin[0]; p < begin[n]; ++p)
+          dots[tile.memory.codes[p]] = parts[p];
+        write_slopes(where, row, dots.data(), tile.fraction.data() + 3 * r * n,
                      mask == nullptr ? nullptr : tile.scale.data() + r * n, grad_positions,
                      to_scale.data());
         if (mask != nullptr) loops.narrow(to_scale.data(), grad_mask + row * n, n);

@@ -15,9 +15,8 @@ void sample_sum(int dtype, const Positions& where, std::int64_t channels, const 
 
 // The derivatives of that for g [M, C], those of weights where they are not null.
 //
-// Beyond the results: sums for what chunks of rows touch, about 1.5 N C numbers and at most
-// 3 N C, or those of one chunk; a copy of the rows each running chunk touches; for 16-bit types
-// N C sums.
+// Beyond the results: sums for what running chunks of rows touch, 0.75 N C numbers or those of one
+// chunk; a copy of the rows each running chunk touches; for 16-bit types N C sums.
 void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, const void* x,
                      const void* weights, const void* g, void* grad_x, void* grad_positions,
                      void* grad_weights, int threads);

@@ -41,11 +41,11 @@ class Chunks {
   const std::int32_t* numbers() const { return numbers_.data(); }
 
   // total[site][c] += sums of all chunks. fill(chunk, sums) adds to sums [sites of the chunk,
-  // channels], zero before. Takes channels times about three numbers a site at a time, or those of
-  // one chunk.
+  // channels], zero before. Takes three quarters of a number a site and channel, or those of one
+  // chunk: as many chunks run at a time.
   template <class T, class Fill>
   void scatter(std::int64_t channels, T* total, Fill&& fill) const {
-    const std::int64_t most = 3 * where_.index.sites();
+    const std::int64_t most = 3 * where_.index.sites() / 4;
     for (std::int64_t begin = 0, end; begin < count(); begin = end) {
       std::int64_t sites = 0;
       std::vector<std::int64_t> at;

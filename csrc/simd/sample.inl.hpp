@@ -149,6 +149,46 @@ static void sum_list(const T* x, std::int64_t ldx, std::int64_t width, const std
   }
 }
 
+// Lists that lie one behind the other, each with room for a whole one of eight behind it: those of
+// rows some[j] are at begin[some[j] * step] up to begin[some[j] * step + 1].
+template <class T>
+static void sum_lists(const T* x, std::int64_t ldx, std::int64_t width, const CornerList<T>& list,
+                      const std::int32_t* begin, std::int64_t step, const std::int32_t* some,
+                      std::int64_t count, T* y, std::int64_t ldy) {
+  for (std::int64_t j = 0; j < count; ++j) {
+    const std::int32_t* at = begin + some[j] * step;
+    sum_list(x, ldx, width, list.rows + at[0], list.shares + at[0], at[1] - at[0], y + j * ldy);
+  }
+}
+
+// Eight numbers are copied wherever there is one: a loop over few would be left at a guess.
+template <class T>
+static std::int64_t join_lists(const CornerList<T>& list, const std::int32_t* begin,
+                               std::int64_t step, const std::int32_t* some, std::int64_t count,
+                               std::int32_t* rows, T* shares, std::int32_t* with) {
+  std::int64_t used = 0;
+  for (std::int64_t j = 0; j < count; ++j) {
+    const std::int32_t* at = begin + some[j] * step;
+    UNROLL for (int i = 0; i < 8; ++i) {
+      rows[used + i] = list.rows[at[0] + i];
+      shares[used + i] = list.shares[at[0] + i];
+      with[used + i] = std::int32_t(j);
+    }
+    used += at[1] - at[0];
+  }
+  return used;
+}
+
+template <class T>
+static void part_lists(const T* joined, const std::int32_t* begin, std::int64_t step,
+                       const std::int32_t* some, std::int64_t count, T* parts) {
+  for (std::int64_t j = 0; j < count; ++j) {
+    const std::int32_t* at = begin + some[j] * step;
+    UNROLL for (int i = 0; i < 8; ++i) parts[at[0] + i] = joined[i];
+    joined += at[1] - at[0];
+  }
+}
+
 // Halve the vectors until one is left, whose lane l is the sum of part[l].
 template <int live, class T>
 static inline void fold(Vec<T>* part) {
@@ -266,5 +306,6 @@ static void slopes(const T* RESTRICT dots, const T* RESTRICT fraction, const T* 
 template <class T>
 static SampleLoops<T> sample_loops() {
   return {cells<float, T>, cells<double, T>, corners<T>, sum_list<T>,
-          dot_list<T>,     add_list<T>,      slopes<float, T>, slopes<double, T>};
+          sum_lists<T>,    join_lists<T>,    part_lists<T>, dot_list<T>,
+          add_list<T>,     slopes<float, T>, slopes<double, T>};
 }

@@ -247,6 +247,21 @@ struct SampleLoops {
   void (*sum_list)(const T* x, std::int64_t ldx, std::int64_t width, const std::int32_t* rows,
                    const T* shares, std::int64_t n, T* y);
 
+  // The lists of rows some[j], j < count, those of row r from begin[r * step] up to begin[r * step +
+  // 1]; none is longer than eight, and eight numbers behind where one begins may be read.
+  //
+  // y[j] = sum over the list of shares x[rows].
+  void (*sum_lists)(const T* x, std::int64_t ldx, std::int64_t width, const CornerList<T>& list,
+                    const std::int32_t* begin, std::int64_t step, const std::int32_t* some,
+                    std::int64_t count, T* y, std::int64_t ldy);
+  // Lists one after the other, `with` naming j; returns their length. Eight more are written.
+  std::int64_t (*join_lists)(const CornerList<T>& list, const std::int32_t* begin,
+                             std::int64_t step, const std::int32_t* some, std::int64_t count,
+                             std::int32_t* rows, T* shares, std::int32_t* with);
+  // Numbers of joined lists to where the lists lie, eight at a time.
+  void (*part_lists)(const T* joined, const std::int32_t* begin, std::int64_t step,
+                     const std::int32_t* some, std::int64_t count, T* parts);
+
   // dots[p] = <x[rows[p]], g[with[p]]>.
   void (*dot_list)(const T* x, std::int64_t ldx, const T* g, std::int64_t ldg, std::int64_t width,
                    const std::int32_t* rows, const std::int32_t* with, std::int64_t n, T* dots);
