@@ -25,6 +25,7 @@ NB_MODULE(_native, m) {
   bind_coords(m);
   bind_features(m);
   bind_merge(m);
+  bind_relation(m);
   bind_roofline(m);
   bind_sample(m);
   bind_taps(m);

@@ -36,6 +36,8 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 
 #include "simd/taps.inl.hpp"
 
+#include "simd/relation.inl.hpp"
+
 #include "simd/roofline.inl.hpp"
 
 #include "simd/norm.inl.hpp"
@@ -60,6 +62,11 @@ static Loops<S, T> loops() {
   made.multiply_taps = multiply_taps<S, T>;
   made.settle_taps = settle_taps<S, T>;
   made.put_rows = put_rows<S, T>;
+  made.relate_row = relate_row<T>;
+  made.softmax_row = softmax_row<T>;
+  made.exp_row = exp_row<T>;
+  made.mean_row = mean_row<T>;
+  made.slope_row = slope_row<T>;
   made.add_rows = add_rows<S, T>;
   made.dot_rows = dot_rows<S, T>;
   made.max_rows = max_rows<S, T>;

@@ -30,6 +30,28 @@ struct TapWalk {
   std::int64_t count;  // of all pairs, in all blocks
 };
 
+// The taps of one row that have a pair, ascending, and the rows they pair it with.
+struct RowTaps {
+  const std::int32_t* tap;    // [count]
+  const std::int32_t* other;  // [count]
+  std::int64_t count;
+};
+
+// How two numbers go together: -(a - b)^2, -|a - b|, a b.
+enum class Likeness : int { squared = 0, distance = 1, product = 2 };
+template <Likeness kind>
+struct Liked {
+  static constexpr Likeness value = kind;
+};
+
+// Logits of pairs: prior[tap] + likeness, group by group.
+template <class T>
+struct Relation {
+  const T* prior;  // [taps, groups]
+  std::int64_t groups;
+  Likeness kind;
+};
+
 // Loops for storage type S and sum type T.
 template <class S, class T>
 struct Loops {
@@ -93,6 +115,26 @@ struct Loops {
   // a[i][c] b[first + r][c].
   void (*dot_taps)(const S* a, const S* b, std::int64_t channels, std::int64_t groups,
                    const TapWalk& walk, T* e);
+
+  // v [count][groups] <- the logits of a row whose own number is `own` [groups].
+  void (*relate_row)(const Relation<T>& of, const T* own, const T* others, const RowTaps& row,
+                     T* v);
+
+  // v <- its softmax along count > 0; top and total [groups]: the largest, and the sum of
+  // exponentials beside it.
+  void (*softmax_row)(std::int64_t count, std::int64_t groups, T* v, T* top, T* total);
+
+  // v <- exp(v - less), less being [groups], or rows of the others.
+  void (*exp_row)(const RowTaps& row, std::int64_t groups, const T* less, bool by_other, T* v);
+
+  // mean[g] <- sum of w[s][g] e[tap[s]][g].
+  void (*mean_row)(const RowTaps& row, std::int64_t groups, const T* w, const T* e, T* mean);
+
+  // Where weights w [count][groups] have gradients e [taps][groups] and means <w, e>, which are
+  // [groups] or rows of the others: slope [groups] <- the gradient of `own`; to_prior [taps][groups],
+  // where not null, += that of logits.
+  void (*slope_row)(const Relation<T>& of, const T* own, const T* others, const RowTaps& row,
+                    const T* w, const T* e, const T* means, bool by_other, T* slope, T* to_prior);
 
   // y[out[p] - first] += weights[p] x[in[p]], weights 1 where null.
   void (*add_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const S* weights,

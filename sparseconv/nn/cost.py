@@ -57,6 +57,10 @@ def _tap_dot(a, b, in_rows, *_):
     return 2 * in_rows.shape[0] * a.shape[1]
 
 
+def _relation_mean(features, query, key, prior, in_rows, *_):
+    return _pairs(features, in_rows)
+
+
 def _sample_sum(features, coords, blocks, items, positions, *_):
     return 2 * CORNERS * positions.shape[0] * positions.shape[1] * features.shape[1]
 
@@ -83,6 +87,7 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "pair_dot": _pair_dot,
     "tap_sum": _tap_sum,
     "tap_dot": _tap_dot,
+    "relation_mean": _relation_mean,
     "sample_sum": _sample_sum,
     "deform_conv": _deform_conv,
     "deform_kernel": _deform_kernel,

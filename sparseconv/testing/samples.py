@@ -117,6 +117,11 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
             yield Sample("tap_sum", kind, (normal(n, 4), own, *book, m, False))
             yield Sample("tap_sum", f"{kind}-transposed", (normal(m, 4), own, *book, n, True))
             yield Sample("tap_dot", kind, (normal(n, 4), normal(m, 4), *book, groups))
+        wide = torch.promote_types(dtype, torch.float32)
+        for likeness in range(3):
+            related = (normal(v, 2).to(wide) for v in (m, n, taps))
+            given = (normal(n, 4), *related, *book, likeness)
+            yield Sample("relation_mean", f"{label}-{likeness}" if likeness else label, given)
         ends = torch.tensor([0, n // 2, n // 2, n])
         yield Sample("running_sums", label, (normal(n, 3), ends, False))
         yield Sample("running_sums", f"{label}-reverse", (normal(n, 3), ends, True))
@@ -247,6 +252,13 @@ def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sam
         residual = normal(m, 6)
         yield Sample("conv_fused", label, (x, w, normal(6), residual, True, *book, m, 2))
         yield Sample("conv_fused", f"{label}-plain", (x, w, None, None, False, *book, m, 2))
+        wide = torch.promote_types(dtype, torch.float32)
+        q, k, prior = (normal(v, 2).to(wide) for v in (m, n, len(book[2]) - 1))
+        for likeness in range(3):
+            kind = *book, likeness
+            log_total = torch.ops.sparseconv.relation_mean(x, q, k, prior, *kind)[1]
+            given = (normal(m, 4), x, q, k, prior, log_total, *kind)
+            yield Sample("relation_mean_grad", f"{label}-{likeness}", given)
 
 
 def placement() -> Iterator[Sample]:

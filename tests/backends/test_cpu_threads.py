@@ -9,6 +9,7 @@ from sparseconv.backends.cpu.aggregate import aggregate, pair_dot
 from sparseconv.backends.cpu.conv import conv, conv_grad_weight
 from sparseconv.backends.cpu.coords import output_coords, site_index, unique_coords
 from sparseconv.backends.cpu.pool import pool_max, pool_max_grad
+from sparseconv.backends.cpu.relation import relation_mean, relation_mean_grad
 from sparseconv.backends.cpu.rulebook import rulebook
 from sparseconv.backends.cpu.taps import tap_dot, tap_sum
 
@@ -83,6 +84,21 @@ def test_sums_over_taps(book, dtype, channels, groups):
             tap_sum(x, w, i, o, s, n, False),
             tap_sum(g, w, i, o, s, n, True),
             tap_dot(x, g, i, o, s, groups),
+        )
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("channels", "groups"), [(64, 8), (21, 21)])
+def test_relations(book, dtype, channels, groups):
+    n, (i, o, s) = book
+    x, g = torch.randn(n, channels).to(dtype), torch.randn(n, channels).to(dtype)
+    related = torch.randn(n, groups), torch.randn(n, groups), torch.randn(27, groups)
+    total = relation_mean(x, *related, i, o, s, 0)[1]
+    same_for_all_threads(
+        lambda: (
+            *relation_mean(x, *related, i, o, s, 0),
+            *relation_mean_grad(g, x, *related, total, i, o, s, 0),
         )
     )
 

@@ -139,6 +139,30 @@ def main(path, isa):
             **pairs,
         )
 
+    def relation(forward):
+        own, total, tap = waves(rows, 8), waves(rows, 8), waves(27, 8)
+        shared = {
+            "dtype": 0,
+            "num_in": rows,
+            "num_out": rows,
+            "channels": width,
+            "groups": 8,
+            "x": address(x),
+            "query": address(own),
+            "key": address(own),
+            "prior": address(tap),
+            "kind": 0,
+            "log_total": address(total),
+            "threads": 1,
+            **pairs,
+        }
+        if forward:
+            return native.relation_mean(**shared, y=address(y))
+        to = waves(rows, width), waves(rows, 8), waves(rows, 8), waves(27, 8)
+        names = "grad_x", "grad_query", "grad_key", "grad_prior"
+        given = {name: address(value) for name, value in zip(names, to, strict=True)}
+        return native.relation_mean_grad(**shared, grad=address(y), **given)
+
     jobs = {
         "nothing": lambda: None,
         "rulebook": lambda: rulebook(sites),
@@ -152,6 +176,8 @@ def main(path, isa):
         "sum over taps": lambda: tap_sum(False),
         "sum over taps, transposed": lambda: tap_sum(True),
         "products of taps": tap_dot,
+        "relation": lambda: relation(True),
+        "gradients of a relation": lambda: relation(False),
     }
     print(json.dumps({"rows": rows, "pairs": count, "channels": width}), flush=True)
     for name, job in jobs.items():

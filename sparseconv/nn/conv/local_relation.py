@@ -11,14 +11,14 @@ from sparseconv._errors import complain
 from sparseconv.functional.full_grid import on_full_grid
 from sparseconv.functional.linear import traceable_linear
 from sparseconv.functional.parents import block_mean, parents
-from sparseconv.functional.taps import neighbour_dot, neighbour_sum, taps_present
+from sparseconv.functional.relation import related_mean, related_shares
+from sparseconv.functional.taps import taps_present
 from sparseconv.geometry import Geometry, Triple
 from sparseconv.nn.conv._input import ChecksInput
 from sparseconv.nn.family import Family
 from sparseconv.ops.aggregate import aggregate
+from sparseconv.ops.relation import LIKENESS
 from sparseconv.tensor.sparse_tensor import SparseTensor
-
-SIMILARITIES = ("sqdiff", "absdiff", "dot")
 
 
 class LocalRelation3d(ChecksInput, nn.Module):
@@ -39,7 +39,7 @@ class LocalRelation3d(ChecksInput, nn.Module):
         dilation: voxels between taps, an int or three.
         similarity: Phi: `"sqdiff"`, `"absdiff"` or `"dot"`.
         geo_hidden: width of the hidden layer of f; None for 16.
-        scale: of Phi.
+        scale: of Phi, 0 or more.
         bias: whether the maps have one.
         out_channels: D, rows of W_out; None for C.
         device: where the parameters live.
@@ -72,9 +72,11 @@ class LocalRelation3d(ChecksInput, nn.Module):
         super().__init__()
         if m < 1 or channels % m:
             raise ValueError(complain("m", f"a divisor of {channels} channels", f"{m}"))
-        if similarity not in SIMILARITIES:
+        if similarity not in LIKENESS:
             expected = "'sqdiff', 'absdiff' or 'dot'"
             raise ValueError(complain("similarity", expected, repr(similarity)))
+        if not 0 <= scale < float("inf"):
+            raise ValueError(complain("scale", "a number from 0 on", f"{scale}"))
         shape = Geometry.make(kernel_size, 1, "same", dilation)
         if not all(k % 2 for k in shape.size):
             expected = "odd sizes, so that a site is the centre of its kernel"
@@ -98,67 +100,30 @@ class LocalRelation3d(ChecksInput, nn.Module):
         relative = (offsets / reach).to(self.out.weight)
         self.register_buffer("relative", relative, persistent=False)
 
-    def logits(
-        self,
-        query: SparseTensor,  # [M, G]
-        key: SparseTensor,  # [N, G]
-    ) -> Tensor:  # [M, K, G]
-        """Return `scale * Phi`, up to what is the same for all taps of a site."""
-        # sums that cancel, in float32 at least
-        wide = torch.promote_types(key.dtype, torch.float32)
-        q, k, groups = query.features.to(wide), key.features.to(wide), self.groups
-        if self.similarity == "sqdiff":
-            # 2 q k - k^2, and what is the same for all taps: a sum of two products a group
-            left = torch.stack([k, k * k], 2).flatten(1)
-            right = torch.stack([2 * q, torch.full_like(q, -1)], 2).flatten(1) * self.scale
-        else:
-            left, right = k, q * self.scale if self.similarity == "dot" else torch.ones_like(q)
-        key, query = key.replace(features=left), query.replace(features=right)
-        with torch.autocast(q.device.type, enabled=False):
-            dots = neighbour_dot(key, query, self.geometry, groups)
-        if self.similarity == "absdiff":
-            # products with ones: the keys themselves
-            return (dots - q[:, None]).abs() * -self.scale
-        return dots
-
-    def unscaled(
+    def relation(
         self,
         x: SparseTensor,  # [N, C]
-    ) -> tuple[Tensor, str]:  # [M, K, G]
-        """Return the exponents' values, the softmax times a number a site and group, and the level.
-
-        Values of absent taps are next to nothing beside the largest, which is 1.
-        """
-        groups = self.groups
+    ) -> tuple[SparseTensor, Tensor, Tensor]:  # [M, G], [N, G], [K, G]
+        """Return queries at the sites that are written, keys, and what each tap adds: f."""
         weight, bias = self.query_key.weight, self.query_key.bias
-        key = x.replace(features=traceable_linear(x.features, weight, bias))
-        if self.geometry.stride == (1, 1, 1):
-            q, k = key.features.split(groups, 1)
-            query = x.replace(features=q)
-        else:
-            k = key.features[:, groups:]
-            query = self._strided_query(x)
-        book = x.topology.rulebook(x.level, query.level, self.geometry)
-        present = taps_present(book, query.features.shape[0])
-        logits = self.logits(query, x.replace(features=k))
-        logits = logits.add_(self.geometric(self.relative))
-        absent = ~present[..., None]
-        # What the softmax does not see is changed behind autograd's back. Beside the 1 of the
-        # largest, exp(-80) is nothing, but far numbers make exp slow; and these are passes over
-        # whole rows: torch's softmax along a middle axis takes far longer.
-        with torch.no_grad():
-            logits.masked_fill_(absent, torch.finfo(logits.dtype).min)
-            logits.sub_(logits.amax(1, keepdim=True)).masked_fill_(absent, -80.0)
-        values = logits.exp_()
-        return values.to(x.dtype), query.level
+        both = traceable_linear(x.features, weight, bias)
+        # sums that cancel, in float32 at least
+        both = both.to(torch.promote_types(both.dtype, torch.float32))
+        q, k = both.split(self.groups, 1)
+        stays = self.geometry.stride == (1, 1, 1)
+        query = x.replace(features=q) if stays else self._strided_query(x)
+        # the scale goes into what is compared: squares of a root, and one of two factors
+        factor = self.scale**0.5 if self.similarity == "sqdiff" else self.scale
+        key = k if self.similarity == "dot" else k * factor
+        query = query.replace(features=query.features.to(k.dtype) * factor)
+        return query, key, self.geometric(self.relative)
 
     def shares(
         self,
         x: SparseTensor,  # [N, C]
     ) -> Tensor:  # [M, K, G]
-        """Return the softmax weights, next to 0 for absent taps."""
-        values, _ = self.unscaled(x)
-        return values / values.sum(1, keepdim=True).clamp(min=0.5)
+        """Return the softmax weights, 0 for absent taps."""
+        return related_shares(x, *self.relation(x), self.geometry, self.similarity)
 
     def _strided_query(self, x: SparseTensor) -> SparseTensor:  # [M, G]
         """Map the centres of the blocks, or their means where the centre is absent."""
@@ -182,13 +147,8 @@ class LocalRelation3d(ChecksInput, nn.Module):
         self.check_input(x)
         if isinstance(x, Tensor):
             return on_full_grid(self, x)
-        values, level = self.unscaled(x)
-        y = neighbour_sum(x, values, self.geometry, level)
-        # divided once a group instead of once a neighbour
-        total = values.sum(1)[..., None].clamp(min=0.5)
-        features = y.features.unflatten(1, (self.groups, -1)) / total
-        features = traceable_linear(features.flatten(1), self.out.weight, self.out.bias)
-        return y.replace(features=features)
+        y = related_mean(x, *self.relation(x), self.geometry, self.similarity)
+        return y.replace(features=traceable_linear(y.features, self.out.weight, self.out.bias))
 
     def extra_repr(self) -> str:
         """Return channels, kernel size, groups and similarity."""
@@ -217,7 +177,7 @@ FAMILIES = (
         "those present; a dense layer on the zero-filled grid would count zeros.",
         use_when="As attention of short reach: weights depend on both ends, and no number of "
         "neighbours is assumed.",
-        primitives=("conv", "tap_dot", "tap_sum"),
+        primitives=("conv", "relation_mean"),
         make=_make,
     ),
 )

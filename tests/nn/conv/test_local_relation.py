@@ -135,6 +135,7 @@ def test_laws(backend):
     [
         ({"kernel_size": 4}, "kernel_size: expected odd sizes"),
         ({"m": 3}, "m: expected a divisor of 8 channels, found 3"),
+        ({"scale": -1.0}, "scale: expected a number from 0 on, found -1.0"),
         ({"similarity": "cosine"}, "similarity: expected 'sqdiff', 'absdiff' or 'dot'"),
     ],
 )
