@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparseconv._errors import complain
+from sparseconv.functional.taps import taps_present
 from sparseconv.geometry import Geometry, Triple, triple
 from sparseconv.ops.aggregate import aggregate
 from sparseconv.tensor.rulebook import Rulebook
@@ -74,6 +75,29 @@ def block_mean(
     sites = torch.zeros(num_out, dtype=torch.int64, device=total.device)
     sites = sites.index_add(0, book.out_rows, torch.ones_like(book.out_rows, dtype=torch.int64))
     return SparseTensor.at(x.topology, target, total / sites[:, None].to(total.dtype))
+
+
+def block_centre(
+    x: SparseTensor,  # [N, C]
+    stride: Triple,
+) -> SparseTensor:  # [M, C]
+    """Return of each block the features of its first voxel, or their mean where that is absent.
+
+    That voxel, site `o * stride`, is the one a strided dense layer reads.
+
+    Args:
+        x: [N, C].
+        stride: size of a block, voxels.
+
+    Returns:
+        [M, C] at `parents(x, stride)`.
+    """
+    mean = block_mean(x, stride)
+    book = x.topology.rulebook(x.level, mean.level, Geometry.make(1, stride))
+    count = mean.features.shape[0]
+    first = aggregate(x.features, book.in_rows, book.out_rows, None, count)
+    there = taps_present(book, count)
+    return mean.replace(features=torch.where(there, first, mean.features))
 
 
 def to_children(

@@ -12,9 +12,11 @@ from sparseconv._errors import complain
 from sparseconv.functional.attention import attention
 from sparseconv.functional.full_grid import on_full_grid
 from sparseconv.functional.linear import traceable_linear
-from sparseconv.geometry import Triple, triple
+from sparseconv.functional.parents import block_centre
+from sparseconv.geometry import Geometry, Triple, triple
 from sparseconv.nn.conv._input import ChecksInput
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
+from sparseconv.nn.conv.regular import SparseConv3d
 from sparseconv.nn.conv.submanifold import SubMConv3d
 from sparseconv.nn.family import Family
 from sparseconv.tensor.sparse_tensor import SparseTensor
@@ -32,7 +34,9 @@ class AAConv3d(ChecksInput, nn.Module):
     by the heads. They are folded into queries and keys: products with what a query makes of each
     coordinate, one number a cell of each axis, so no matrix of sites by sites is held. Time is
     quadratic in the sites of a scan, and grows with the extents where positions are relative:
-    a layer for coarse levels.
+    a layer for coarse levels. With a stride s, outputs are the blocks of s^3 voxels that hold a
+    site; they attend to all sites of x from site `o s`, and where that is absent with the mean of
+    their block.
 
     Args:
         in_channels: C.
@@ -47,6 +51,9 @@ class AAConv3d(ChecksInput, nn.Module):
         dilation: of the convolution, voxels.
         groups: of the convolution.
         bias: whether its parts have biases.
+        stride: voxels, an int or three.
+        clip: whether sites farther apart than `spatial_shape` reaches are taken for as far apart
+            as it does, instead of refused; lattices may then be larger.
         device: where the parameters live.
         dtype: dtype of the parameters.
 
@@ -71,6 +78,8 @@ class AAConv3d(ChecksInput, nn.Module):
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
         bias: bool = True,
+        stride: int | Sequence[int] = 1,
+        clip: bool = False,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -84,13 +93,18 @@ class AAConv3d(ChecksInput, nn.Module):
         factory = {"device": device, "dtype": dtype}
         self.in_channels, self.out_channels = in_channels, out_channels
         self.dk, self.dv, self.num_heads = dk, dv, num_heads
-        self.relative = relative and dv > 0
+        self.relative, self.clip = relative and dv > 0, clip
+        self.stride = triple("stride", stride, least=1)
         self.conv = None
         if dv < out_channels:
             rest = out_channels - dv
-            self.conv = SubMConv3d(
-                in_channels, rest, kernel_size, dilation, groups, bias, **factory
-            )
+            kind = kernel_size, dilation, groups, bias
+            if self.stride == (1, 1, 1):
+                self.conv = SubMConv3d(in_channels, rest, *kind, **factory)
+            else:
+                near = Geometry.make(kernel_size, 1, "same", dilation).padding
+                kind = kernel_size, self.stride, near, dilation, groups, bias
+                self.conv = SparseConv3d(in_channels, rest, *kind, **factory)
         self.qkv = self.out = self.spatial_shape = None
         if dv:
             self.qkv = PointwiseConv3d(in_channels, 2 * dk + dv, bias, **factory)
@@ -108,22 +122,26 @@ class AAConv3d(ChecksInput, nn.Module):
 
     def _folded(
         self,
-        q: Tensor,  # [N, H, E]
+        q: Tensor,  # [M, H, E]
         k: Tensor,  # [N, H, E]
-        x: SparseTensor,
-    ) -> tuple[Tensor, Tensor]:  # [N, H, E + X + Y + Z]
+        sites: SparseTensor,  # M rows
+        x: SparseTensor,  # N rows
+    ) -> tuple[Tensor, Tensor]:  # [M, H, E + X + Y + Z], [N, H, E + X + Y + Z]
         """Return queries and keys whose products are those with the tables' entries added."""
         queries, keys = [q], [k]
         count, heads, width = q.shape
         for axis, extent in enumerate(self.spatial_shape):
             table = getattr(self, f"relative_{'xyz'[axis]}")
             at = x.coords[:, 1 + axis].long()
-            cells = torch.arange(extent, device=q.device)
+            ours = sites.coords[:, 1 + axis].long() * self.stride[axis]
+            cells = torch.arange(x.spatial_shape[axis] if self.clip else extent, device=q.device)
             # what every query makes of every difference, then of every cell of the axis
             products = traceable_linear(q.reshape(-1, width), table, None)
             products = products.reshape(count, heads, 2 * extent - 1)
-            window = (cells + (extent - 1 - at)[:, None])[:, None].expand(-1, heads, -1)
-            queries.append(products.gather(2, window))
+            window = cells + (extent - 1 - ours)[:, None]
+            if self.clip:
+                window = window.clamp(0, 2 * extent - 2)
+            queries.append(products.gather(2, window[:, None].expand(-1, heads, -1)))
             keys.append((at[:, None] == cells).to(k.dtype)[:, None].expand(-1, heads, -1))
         queries[0] = queries[0].to(queries[-1].dtype)
         return torch.cat(queries, 2), torch.cat(keys, 2)
@@ -131,30 +149,44 @@ class AAConv3d(ChecksInput, nn.Module):
     def attend(
         self,
         x: SparseTensor,  # [N, C]
-    ) -> SparseTensor:  # [N, dv]
-        """Return the part that attention makes."""
-        heads, sizes = self.num_heads, (self.dk, self.dk, self.dv)
-        parts = self.qkv(x).features.split(sizes, 1)
+    ) -> SparseTensor:  # [M, dv]
+        """Return the part that attention makes, at the sites of `x` or at the blocks."""
+        heads, dk = self.num_heads, self.dk
+        if self.stride == (1, 1, 1):
+            sites = x
+            parts = self.qkv(x).features.split((dk, dk, self.dv), 1)
+        else:
+            sites = block_centre(x, self.stride)
+            weight, bias = self.qkv.weight.flatten(1), self.qkv.bias
+            own, others = (None, None) if bias is None else (bias[:dk], bias[dk:])
+            parts = (
+                traceable_linear(sites.features, weight[:dk], own),
+                *traceable_linear(x.features, weight[dk:], others).split((dk, self.dv), 1),
+            )
         q, k, v = (part.unflatten(1, (heads, -1)) for part in parts)
         # before the products, lest they overflow in 16 bits
         q = q * (self.dk // heads) ** -0.5
         if self.relative:
             self._check_extent(x)
-            q, k = self._folded(q, k, x)
-        y = attention(q, k, v, x, x, 1.0)
-        return self.out(x.replace(features=y.flatten(1)))
+            q, k = self._folded(q, k, sites, x)
+        y = attention(q, k, v, sites, x, 1.0)
+        return self.out(sites.replace(features=y.flatten(1)))
 
     def _check_extent(self, x: SparseTensor) -> None:
         shape, ours = x.spatial_shape, self.spatial_shape
+        if self.clip and shape is not None:
+            return
         if shape is None or any(n > most for n, most in zip(shape, ours, strict=True)):
-            cure = "give the SparseTensor its spatial_shape, or make the layer for a larger one"
+            cure = (
+                "give the SparseTensor its spatial_shape, make the layer for a larger one, or clip"
+            )
             raise ValueError(complain("spatial_shape", f"at most {ours}", f"{shape}", cure))
 
     def forward(
         self,
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
     ) -> SparseTensor | Tensor:
-        """Return [N, D] at the sites of `x`, or dense [B, D, X, Y, Z].
+        """Return [M, D], or dense [B, D, X', Y', Z'] with every extent n going to ceil(n / s).
 
         Raises:
             ValueError: positions are relative and the lattice is larger than the layer's, or
@@ -164,17 +196,24 @@ class AAConv3d(ChecksInput, nn.Module):
         if isinstance(x, Tensor):
             return on_full_grid(self, x)
         if self.qkv is None:
-            return self.conv(x)
+            return self._convolve(x, None)
         made = self.attend(x)
         if self.conv is None:
             return made
-        near = self.conv(x).features
-        return x.replace(features=torch.cat([near, made.features.to(near.dtype)], 1))
+        near = self._convolve(x, made).features
+        return made.replace(features=torch.cat([near, made.features.to(near.dtype)], 1))
+
+    def _convolve(self, x: SparseTensor, sites: SparseTensor | None) -> SparseTensor:
+        if self.stride == (1, 1, 1):
+            return self.conv(x)
+        return self.conv(x, block_centre(x, self.stride) if sites is None else sites)
 
     def extra_repr(self) -> str:
         """Return channels, heads and extents."""
         text = f"{self.in_channels}, {self.out_channels}, dk={self.dk}, dv={self.dv}"
         text += f", num_heads={self.num_heads}"
+        if self.stride != (1, 1, 1):
+            text += f", stride={self.stride}"
         return text + (f", spatial_shape={self.spatial_shape}" if self.relative else "")
 
 

@@ -10,13 +10,11 @@ from torch import Tensor, nn
 from sparseconv._errors import complain
 from sparseconv.functional.full_grid import on_full_grid
 from sparseconv.functional.linear import traceable_linear
-from sparseconv.functional.parents import block_mean, parents
+from sparseconv.functional.parents import block_centre
 from sparseconv.functional.relation import related_mean, related_shares
-from sparseconv.functional.taps import taps_present
 from sparseconv.geometry import Geometry, Triple
 from sparseconv.nn.conv._input import ChecksInput
 from sparseconv.nn.family import Family
-from sparseconv.ops.aggregate import aggregate
 from sparseconv.ops.relation import LIKENESS
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
@@ -127,17 +125,10 @@ class LocalRelation3d(ChecksInput, nn.Module):
 
     def _strided_query(self, x: SparseTensor) -> SparseTensor:  # [M, G]
         """Map the centres of the blocks, or their means where the centre is absent."""
-        stride = self.geometry.stride
-        level = parents(x, stride)
-        mean = block_mean(x, stride, level)
-        book = x.topology.rulebook(x.level, level, Geometry.make(1, stride))
-        count = mean.features.shape[0]
-        centre = aggregate(x.features, book.in_rows, book.out_rows, None, count)
-        there = taps_present(book, count)
+        centre = block_centre(x, self.geometry.stride)
         weight, bias = self.query_key.weight[: self.groups], self.query_key.bias
         bias = None if bias is None else bias[: self.groups]
-        features = torch.where(there, centre, mean.features)
-        return mean.replace(features=traceable_linear(features, weight, bias))
+        return centre.replace(features=traceable_linear(centre.features, weight, bias))
 
     def forward(
         self,

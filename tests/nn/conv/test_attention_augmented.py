@@ -21,28 +21,33 @@ def stirred(layer):
     return layer
 
 
-def attended(layer, coords, x):
+def attended(layer, coords, x, blocks=None, centres=None):
     """Logit by logit: every pair of sites of a scan, every head."""
     heads, dk, dv = layer.num_heads, layer.dk, layer.dv
-    qkv = x @ layer.qkv.weight.flatten(1).T + layer.qkv.bias
-    found = torch.zeros(len(x), dv, **WIDE)
+    blocks, centres = (coords, x) if blocks is None else (blocks, centres)
+    qkv, asked = (t @ layer.qkv.weight.flatten(1).T + layer.qkv.bias for t in (x, centres))
+    found = torch.zeros(len(blocks), dv, **WIDE)
     for item in coords[:, 0].unique():
-        mine = (coords[:, 0] == item).nonzero()[:, 0]
+        mine, ours = ((c[:, 0] == item).nonzero()[:, 0] for c in (coords, blocks))
         at = coords[mine, 1:].long()
+        here = blocks[ours, 1:].long() * torch.tensor(layer.stride)
         outs = []
         for h in range(heads):
             e, f = dk // heads, dv // heads
-            q = qkv[mine, h * e : (h + 1) * e]
+            q = asked[ours, h * e : (h + 1) * e]
             k = qkv[mine, dk + h * e : dk + (h + 1) * e]
             v = qkv[mine, 2 * dk + h * f : 2 * dk + (h + 1) * f]
             logits = q @ k.T
             if layer.relative:
                 for axis, name in enumerate("xyz"):
                     table = getattr(layer, f"relative_{name}")
-                    step = at[None, :, axis] - at[:, None, axis] + (len(table) + 1) // 2 - 1
+                    most = len(table) // 2
+                    step = at[None, :, axis] - here[:, None, axis]
+                    assert layer.clip or step.abs().max() <= most
+                    step = step.clamp(-most, most) + most
                     logits = logits + torch.einsum("ie,ije->ij", q, table[step])
             outs.append((logits / e**0.5).softmax(1) @ v)
-        found = found.index_put((mine,), torch.cat(outs, 1))
+        found = found.index_put((ours,), torch.cat(outs, 1))
     return found @ layer.out.weight.flatten(1).T + layer.out.bias
 
 
@@ -68,6 +73,67 @@ def test_every_pair(backend, name, case):
         expected = torch.cat([at_sites(near, x), expected], 1)
     leaves = [x.features, *layer.parameters()]
     assert_twins(layer(x).features, expected, leaves, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("stride", "kernel"), [(2, 3), ((1, 2, 3), 3), (2, 2)])
+@pytest.mark.parametrize("name", ["random_sparse", "empty_batch_item", "one_voxel"])
+def test_a_stride_asks_from_the_blocks(backend, name, stride, kernel):
+    x = scene(name).tensor(4)
+    x.features.requires_grad_()
+    options = {"spatial_shape": x.spatial_shape, "stride": stride}
+    layer = stirred(nn.AAConv3d(4, 6, kernel, 4, 2, 2, **options, **WIDE))
+    y = layer(x)
+    step = layer.stride
+    known = {tuple(c): n for n, c in enumerate(x.coords.tolist())}
+    within = {}
+    for (b, *at), n in known.items():
+        block = (b, *(v // s for v, s in zip(at, step, strict=True)))
+        within.setdefault(block, []).append(n)
+    assert {tuple(c) for c in y.coords.tolist()} == set(within)
+    assert y.spatial_shape == tuple(-(-n // s) for n, s in zip(x.spatial_shape, step, strict=True))
+    centres = []
+    for b, *at in y.coords.tolist():
+        first = known.get((b, *(v * s for v, s in zip(at, step, strict=True))))
+        rows = within[(b, *at)] if first is None else [first]
+        centres.append(x.features[rows].mean(0))
+    # the far side of an even kernel needs a voxel more
+    ends = ((kernel - 1) // 2, kernel // 2) * 3
+    grid, spec = torch.nn.functional.pad(grid_of(x), ends), Spec.of(kernel, step, 0)
+    near = dense_conv(grid, layer.conv.weight, layer.conv.bias, spec, 1)
+    expected = attended(layer, x.coords, x.features, y.coords, torch.stack(centres))
+    expected = torch.cat([at_sites(near, y), expected], 1)
+    leaves = [x.features, *layer.parameters()]
+    assert_twins(y.features, expected, leaves, rtol=1e-9, atol=1e-9)
+
+
+def test_a_stride_without_values_and_of_dense_tensors(backend):
+    x = scene("full_cube").tensor(4)
+    plain = nn.AAConv3d(4, 6, 3, dk=4, dv=0, num_heads=2, stride=2, **WIDE)
+    spec = Spec.of(3, 2, 1)
+    near = dense_conv(grid_of(x), plain.conv.weight, plain.conv.bias, spec, 1)
+    y = plain(x)
+    torch.testing.assert_close(y.features, at_sites(near, y))
+    both = stirred(nn.AAConv3d(4, 6, 3, 4, 2, 2, relative=False, stride=2, **WIDE))
+    grid = both(grid_of(x))
+    assert grid.shape[2:] == near.shape[2:]
+    torch.testing.assert_close(at_sites(grid, y), both(x).features)
+    assert "stride=(2, 2, 2)" in repr(both)
+
+
+def test_beyond_clipped_tables_all_is_equally_far(backend):
+    x = scene("random_sparse").tensor(4)
+    x.features.requires_grad_()
+    options = {"spatial_shape": (3, 2, 1), "clip": True}
+    layer = stirred(nn.AAConv3d(4, 6, 3, 4, 6, 2, **options, **WIDE))
+    expected = attended(layer, x.coords, x.features)
+    leaves = [x.features, *layer.parameters()]
+    assert_twins(layer(x).features, expected, leaves, rtol=1e-9, atol=1e-9)
+    # tables that reach everything are not clipped
+    options["spatial_shape"] = x.spatial_shape
+    layer = stirred(nn.AAConv3d(4, 6, 3, 4, 6, 2, **options, **WIDE))
+    y = layer(x).features
+    layer.clip = False
+    torch.testing.assert_close(layer(x).features, y)
 
 
 def test_without_values_a_plain_convolution(backend):
@@ -122,3 +188,6 @@ def test_refusals():
     with pytest.raises(ValueError, match="spatial_shape: expected at most"):
         layer(scene("negative").tensor(4))
     assert "spatial_shape=(7, 7, 7)" in repr(layer)
+    layer.clip = True
+    with pytest.raises(ValueError, match=r"spatial_shape: expected at most .* found None"):
+        layer(scene("negative").tensor(4))
