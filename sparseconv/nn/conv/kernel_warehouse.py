@@ -34,6 +34,9 @@ class KernelWarehouse(nn.Module):
         norm: `"batch"` as published, or `"layer"`, which trains on one scan too.
         temperature: 1 for kernels that are a layer's own cells, 0 for kernels made of attention
             alone; published training lowers it from 1 to 0 over the first 20 epochs.
+        nonlocal_basis_ratio: below 1, a layer's shares of the F cells of other layers are made of
+            max(int(F * nonlocal_basis_ratio), 16) numbers a part, which spares parameters where
+            many layers share a warehouse.
 
     Raises:
         ValueError: an argument is out of range.
@@ -59,8 +62,13 @@ class KernelWarehouse(nn.Module):
         reduction: float = 1 / 16,
         norm: str = "batch",
         temperature: float = 1.0,
+        nonlocal_basis_ratio: float = 1.0,
     ) -> None:
         super().__init__()
+        if not nonlocal_basis_ratio > 0:
+            expected, found = "a number above 0", f"{nonlocal_basis_ratio}"
+            raise ValueError(complain("nonlocal_basis_ratio", expected, found))
+        self.nonlocal_basis_ratio = nonlocal_basis_ratio
         whole = cell_num_ratio if cell_num_ratio >= 1 else 1 / max(cell_num_ratio, 1e-9)
         if abs(whole - round(whole)) > 1e-6 * whole or cell_num_ratio <= 0:
             expected = "a whole number, or 1 divided by one"
@@ -114,7 +122,7 @@ class KernelWarehouse(nn.Module):
         start = 0
         for layer, mixtures, mine in zip(layers, counts, own, strict=True):
             nn.init.normal_(self.cells[start : start + mine], std=(2 / (mine * width)) ** 0.5)
-            layer.allot(start, mixtures, sum(own), ratio, device=device, dtype=dtype)
+            layer.allot(start, mine, mixtures, sum(own), ratio, device=device, dtype=dtype)
             start += mine
         self._reserved[0].clear()
 
@@ -142,7 +150,8 @@ class KWConv3d(PerItemConvolution):
     `sum over j of a[b, i, j] cell[j]`, with `a = T beta + (1 - T) z / (sum over j of |z|)`: z is a
     linear map of `relu(norm(fc(mean(x))))`, which may be negative, beta gives each part a cell of
     its own, and T is the warehouse's temperature. z has one entry more a part, which stands for a
-    cell of zeros.
+    cell of zeros. Where the warehouse has a `nonlocal_basis_ratio` below 1, the entries of other
+    layers' cells are one more linear map, the same for all parts, of fewer numbers a part.
 
     Args:
         in_channels: C.
@@ -195,25 +204,38 @@ class KWConv3d(PerItemConvolution):
         self.trunk = Trunk(in_channels, hidden, own.norm, **factory)
         self.bias = nn.Parameter(torch.zeros(out_channels, **factory)) if bias else None
         self.fc2: nn.Linear | None = None
+        self.basis: nn.Linear | None = None
+        self.register_parameter("basis_bias", None)
         if warehouse is None:
             self.warehouse = own
             own._reserved[0].append(self)
             own.store(**factory)
 
-    def allot(self, start: int, mixtures: int, cells: int, ratio: float, **factory: object) -> None:
-        """Take cells from `start` on for the layer's own parts; `store` calls this."""
-        self.fc2 = nn.Linear(self.trunk.fc.out_features, mixtures * (cells + 1), **factory)
+    def allot(
+        self, start: int, mine: int, mixtures: int, cells: int, ratio: float, **factory: object
+    ) -> None:
+        """Take `mine` cells from `start` on for the layer's own parts; `store` calls this."""
+        hidden, share, others = self.trunk.fc.out_features, cells + 1, cells - mine
+        if self._shared[0].nonlocal_basis_ratio < 1 and others:
+            count = max(int(others * self._shared[0].nonlocal_basis_ratio), 16)
+            share = mine + count + 1
+            self.basis = nn.Linear(count, others, bias=False, **factory)
+            self.basis_bias = nn.Parameter(torch.zeros(mixtures, cells + 1, **factory))
+            nn.init.kaiming_normal_(self.basis.weight, mode="fan_out", nonlinearity="relu")
+        self.fc2 = nn.Linear(hidden, mixtures * share, self.basis is None, **factory)
         nn.init.kaiming_normal_(self.fc2.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.fc2.bias)
+        if self.fc2.bias is not None:
+            nn.init.zeros_(self.fc2.bias)
+        self._own = start, mine
         part = torch.arange(mixtures)
         if ratio >= 1:
-            mine = start + part * round(ratio)
+            given = start + part * round(ratio)
         else:
             # one part of every 1 / ratio gets a cell, a later one each time; the others zeros
             every = round(1 / ratio)
             chosen = part % every == part // every % every
-            mine = torch.where(chosen, start + part // every, cells)
-        beta = torch.nn.functional.one_hot(mine, cells + 1).to(self.fc2.weight)
+            given = torch.where(chosen, start + part // every, cells)
+        beta = torch.nn.functional.one_hot(given, cells + 1).to(self.fc2.weight)
         self.register_buffer("beta", beta, persistent=False)
 
     def shares(
@@ -228,8 +250,13 @@ class KWConv3d(PerItemConvolution):
         if self.fc2 is None:
             cure = "call warehouse.store() when all layers are reserved"
             raise ValueError(complain("warehouse", "stored cells", "none yet", cure))
-        z = self.fc2(self.trunk(self.mean(x)))
-        z = z.reshape(z.shape[0], *self.beta.shape)
+        z = self.fc2(self.trunk(self.mean(x))).unflatten(1, (self.beta.shape[0], -1))
+        if self.basis is not None:
+            start, mine = self._own
+            own, fewer, none = z.split((mine, z.shape[2] - mine - 1, 1), 2)
+            others = self.basis(fewer)
+            z = torch.cat([others[..., :start], own, others[..., start:], none], 2)
+            z = z + self.basis_bias
         z = z / (z.abs().sum(2, keepdim=True) + LEAST)
         fixed = self._shared[0].temperature.value.to(z.dtype)
         return (fixed * self.beta + (1 - fixed) * z)[..., :-1]

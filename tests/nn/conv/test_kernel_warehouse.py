@@ -15,8 +15,8 @@ from sparseconv.testing.twins import assert_twins, at_sites, grid_of
 WIDE = {"dtype": torch.float64}
 
 
-def pair_of_layers(ratio=1.0, norm="layer", **options):
-    warehouse = nn.KernelWarehouse(ratio, norm=norm)
+def pair_of_layers(ratio=1.0, norm="layer", basis=1.0, **options):
+    warehouse = nn.KernelWarehouse(ratio, norm=norm, nonlocal_basis_ratio=basis)
     a = warehouse.reserve(8, 4, 3, padding="subm", **options, **WIDE)
     b = warehouse.reserve(16, 12, (1, 2, 1), padding="subm", groups=2, bias=False, **WIDE)
     warehouse.store(**WIDE)
@@ -35,7 +35,17 @@ def kernels_of(warehouse, layer, mean, temperature, start, ratio):
     every = round(1 / ratio)
     found = []
     for b in range(len(mean)):
-        z = (layer.fc2.weight @ hidden[b] + layer.fc2.bias).reshape(-1, count + 1)
+        if layer.basis is None:
+            z = (layer.fc2.weight @ hidden[b] + layer.fc2.bias).reshape(-1, count + 1)
+        else:
+            # the cells of other layers, one by one, from fewer numbers
+            fewer, own = layer.basis.weight.shape[1], count - len(layer.basis.weight)
+            parts = []
+            for made in (layer.fc2.weight @ hidden[b]).reshape(-1, own + fewer + 1):
+                others = layer.basis.weight @ made[own : own + fewer]
+                mixed = [*others[:start], *made[:own], *others[start:], made[-1]]
+                parts.append(torch.stack(mixed))
+            z = torch.stack(parts) + layer.basis_bias
         columns, part = [], 0
         for _ in range(taps):
             blocks = []
@@ -75,6 +85,31 @@ def test_dense_scan_by_scan(backend, name, ratio, which):
     expected = at_sites(convolved(grid_of(x), kernels, bias, spec, layer.groups), x)
     leaves = [x.features, *layer.parameters(), *warehouse.parameters()]
     assert_twins(layer(x).features, expected, leaves, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize(("ratio", "which"), [(1.0, 0), (2.0, 1), (0.5, 1)])
+def test_shares_of_others_cells_from_fewer_numbers(backend, ratio, which):
+    warehouse, *layers = pair_of_layers(ratio, basis=0.25)
+    warehouse.set_temperature(0.25)
+    layer = layers[which]
+    counts = [round(a.beta.shape[0] * ratio) for a in layers]
+    others = counts[1 - which]
+    assert layer.basis.weight.shape == (others, max(others // 4, 16))
+    with torch.no_grad():
+        layer.basis_bias += torch.randn_like(layer.basis_bias)
+    x = scene("random_sparse").tensor(layer.in_channels)
+    x.features.requires_grad_()
+    kernels = kernels_of(warehouse, layer, means(x), 0.25, counts[0] * which, ratio)
+    spec = Spec.of(layer.geometry.size, 1, "same")
+    bias = None if layer.bias is None else layer.bias.expand(x.batch_size, -1)
+    expected = at_sites(convolved(grid_of(x), kernels, bias, spec, layer.groups), x)
+    leaves = [x.features, *layer.parameters(), *warehouse.parameters()]
+    assert_twins(layer(x).features, expected, leaves, rtol=1e-9, atol=1e-10)
+
+
+def test_a_layer_with_all_cells_needs_no_basis():
+    layer = nn.KWConv3d(8, 8, 3, warehouse_options={"nonlocal_basis_ratio": 0.5}, **WIDE)
+    assert layer.basis is None and layer.fc2.bias is not None
 
 
 def test_strided_and_dense():
@@ -144,6 +179,8 @@ def test_refusals():
         nn.KernelWarehouse(1.5)
     with pytest.raises(ValueError, match="cell_num_ratio"):
         nn.KernelWarehouse(0)
+    with pytest.raises(ValueError, match="nonlocal_basis_ratio: expected a number above 0"):
+        nn.KernelWarehouse(nonlocal_basis_ratio=0)
     warehouse = nn.KernelWarehouse()
     with pytest.raises(ValueError, match="store: expected layers"):
         warehouse.store()
