@@ -37,6 +37,19 @@ TABLE: dict[tuple[torch.dtype, str], float] = {
     (torch.float32, "net"): 1024,
     # the same twice over, and batch norms of a handful of rows, whose gradients nearly cancel
     (torch.float32, "grad_net"): 8192,
+    # a layer of many steps against its formula, or against itself written otherwise: norms,
+    # softmaxes and quotients between sums magnify roundings a few thousand times. A wrong term is
+    # larger by far: in float64 the bound is 1e-11
+    (torch.float64, "formula"): 2**16,
+    # whole families against themselves in float64, in units of their largest numbers: exponents of
+    # softmaxes and positions between sites lose digits before anything is summed
+    (torch.float32, "formula"): 2**13,
+    # the same with every step rounded to 8 bits, and what they decide
+    (torch.bfloat16, "formula"): 12,
+    # a softmax of logits of 1e5 for its largest: their roundings are what exponents differ by
+    (torch.float32, "logits"): 2**17,
+    # the same ops in a graph, or one after the other in another order
+    (torch.float32, "traced"): 2**10,
     # the mean loss of some ten training steps against float32's: dozens of steps on activations and
     # gradients of 8 bits lead to other weights of the same quality
     (torch.bfloat16, "loss"): 8,
@@ -53,8 +66,9 @@ def tolerance(dtype: torch.dtype, quantity: str, terms: int = 1) -> dict[str, fl
 
     Args:
         dtype: of the result.
-        quantity: `"forward"`, `"grad_features"`, `"grad_weight"`, `"net"`, `"grad_net"` (both
-            float32 alone), `"loss"` (bfloat16 alone) or `"choice"`.
+        quantity: `"forward"`, `"grad_features"`, `"grad_weight"` or `"choice"`; `"formula"` (not
+            float16); `"traced"`, `"logits"`, `"net"`, `"grad_net"` (float32 alone); `"loss"`
+            (bfloat16 alone).
         terms: products summed into one number, such as `K * C`.
 
     Returns:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparseconv.tensor.sparse_tensor import SparseTensor
 from sparseconv.testing import oracle
+from sparseconv.testing.tolerances import tolerance
 
 
 def grid_of(x: SparseTensor) -> Tensor:
@@ -31,8 +32,7 @@ def assert_twins(
     found: Tensor,
     expected: Tensor,
     made_of: Iterable[Tensor],
-    rtol: float = 1e-11,
-    atol: float = 1e-11,
+    **close: float,
 ) -> None:
     """Assert close values, and close gradients of one random sum of them.
 
@@ -40,10 +40,9 @@ def assert_twins(
         found: the library's result.
         expected: the oracle's, of the same shape.
         made_of: leaves both were computed from; those that need no gradient are left out.
-        rtol: relative tolerance.
-        atol: absolute tolerance.
+        **close: `rtol` and `atol`; those of a formula if none are given.
     """
-    close = {"rtol": rtol, "atol": atol}
+    close = close or tolerance(found.dtype, "formula")
     torch.testing.assert_close(found, expected, **close)
     leaves = [leaf for leaf in made_of if leaf.requires_grad]
     rng = torch.Generator().manual_seed(1)

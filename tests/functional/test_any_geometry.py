@@ -10,8 +10,9 @@ from sparseconv.geometry import Geometry
 from sparseconv.tensor.sparse_tensor import SparseTensor
 from sparseconv.testing import oracle
 from sparseconv.testing.oracle import Spec
+from sparseconv.testing.tolerances import tolerance
 
-CLOSE = {"rtol": 1e-11, "atol": 1e-11}
+CLOSE = tolerance(torch.float64, "formula")
 SHAPE = (5, 6, 4)
 
 

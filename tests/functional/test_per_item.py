@@ -13,9 +13,10 @@ from sparseconv.testing import oracle
 from sparseconv.testing.oracle import Spec
 from sparseconv.testing.scans import convolved
 from sparseconv.testing.scenes import room, scene
+from sparseconv.testing.tolerances import tolerance
 from sparseconv.testing.twins import grid_of
 
-CLOSE = {"rtol": 1e-11, "atol": 1e-11}
+CLOSE = tolerance(torch.float64, "formula")
 
 
 def one_by_one(x, weight, bias, spec, out, groups):
@@ -78,7 +79,9 @@ def test_equal_kernels_are_a_plain_convolution():
     layer = sc.nn.SubMConv3d(8, 8, 3, bias=False)
     weight = layer.weight.permute(2, 3, 4, 1, 0).reshape(1, 27, 8, 8)
     y = per_item_conv(x, weight.expand(3, -1, -1, -1), None, layer.geometry, submanifold=True)
-    torch.testing.assert_close(y.features, layer(x).features, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        y.features, layer(x).features, **tolerance(torch.float32, "forward", 216)
+    )
 
 
 def test_onto_the_sites_of_another_tensor(backend):
@@ -148,7 +151,9 @@ def test_many_rows_are_summed_the_same_with_every_number_of_threads():
         found.append(global_sum_pool(x))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
     expected = torch.stack([x.features[b::2].double().sum(0) for b in range(2)])
-    torch.testing.assert_close(found[0].double(), expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        found[0].double(), expected, **tolerance(torch.float32, "forward", len(x))
+    )
 
 
 def test_refusals():

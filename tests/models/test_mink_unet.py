@@ -50,7 +50,7 @@ def test_laws_of_a_whole_net(backend):
     net = small_net().double().eval()
     x = scene("random_sparse").tensor(3)
     x = laws.like(x, x.coords, x.features, spatial_shape=None)
-    close = {"rtol": 1e-9, "atol": 1e-9}
+    close = tolerance(torch.float64, "formula")
     laws.permutation(net, x, **close)
     laws.translation(net, x, (4, -8, 12), **close)
     laws.batch_independence(net, x.unbatch(), **close)

@@ -10,8 +10,9 @@ from sparseconv import nn
 from sparseconv.testing import oracle
 from sparseconv.testing.oracle import Spec
 from sparseconv.testing.scenes import scene
+from sparseconv.testing.tolerances import tolerance
 
-CLOSE = {"rtol": 1e-11, "atol": 1e-11}
+CLOSE = tolerance(torch.float64, "formula")
 WIDE = {"dtype": torch.float64}
 ODD = ((3, 1, 2), (1, 2, 3), (0, 1, 2), (2, 1, 1))
 

@@ -9,8 +9,9 @@ from sparseconv import nn
 from sparseconv.tensor.sparse_tensor import SparseTensor
 from sparseconv.testing import laws
 from sparseconv.testing.scenes import scene
+from sparseconv.testing.tolerances import tolerance
 
-CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+CLOSE = tolerance(torch.float64, "formula")
 WIDE = {"dtype": torch.float64}
 
 

@@ -8,9 +8,10 @@ from sparseconv.nn.blocks.dice import DiCEUnit
 from sparseconv.nn.blocks.selective_kernel import SKUnit
 from sparseconv.testing import laws
 from sparseconv.testing.scenes import scene
+from sparseconv.testing.tolerances import tolerance
 from sparseconv.testing.twins import assert_twins, at_sites, grid_of, occupied
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+CLOSE = tolerance(torch.float64, "formula")
 
 
 def stirred(net):

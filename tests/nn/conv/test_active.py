@@ -12,9 +12,10 @@ from sparseconv.geometry import Offsets, parse_key
 from sparseconv.tensor.plan import plan
 from sparseconv.testing import laws
 from sparseconv.testing.scenes import scene
+from sparseconv.testing.tolerances import tolerance
 from sparseconv.testing.twins import assert_twins, at_sites, grid_of
 
-CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+CLOSE = tolerance(torch.float64, "formula")
 
 
 def formula(layer, x, out, stride=1):

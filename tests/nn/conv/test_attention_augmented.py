@@ -72,7 +72,7 @@ def test_every_pair(backend, name, case):
         near = dense_conv(grid_of(x), layer.conv.weight, layer.conv.bias, spec, 1)
         expected = torch.cat([at_sites(near, x), expected], 1)
     leaves = [x.features, *layer.parameters()]
-    assert_twins(layer(x).features, expected, leaves, rtol=1e-9, atol=1e-9)
+    assert_twins(layer(x).features, expected, leaves)
 
 
 @pytest.mark.parametrize(("stride", "kernel"), [(2, 3), ((1, 2, 3), 3), (2, 2)])
@@ -103,7 +103,7 @@ def test_a_stride_asks_from_the_blocks(backend, name, stride, kernel):
     expected = attended(layer, x.coords, x.features, y.coords, torch.stack(centres))
     expected = torch.cat([at_sites(near, y), expected], 1)
     leaves = [x.features, *layer.parameters()]
-    assert_twins(y.features, expected, leaves, rtol=1e-9, atol=1e-9)
+    assert_twins(y.features, expected, leaves)
 
 
 def test_a_stride_without_values_and_of_dense_tensors(backend):
@@ -127,7 +127,7 @@ def test_beyond_clipped_tables_all_is_equally_far(backend):
     layer = stirred(nn.AAConv3d(4, 6, 3, 4, 6, 2, **options, **WIDE))
     expected = attended(layer, x.coords, x.features)
     leaves = [x.features, *layer.parameters()]
-    assert_twins(layer(x).features, expected, leaves, rtol=1e-9, atol=1e-9)
+    assert_twins(layer(x).features, expected, leaves)
     # tables that reach everything are not clipped
     options["spatial_shape"] = x.spatial_shape
     layer = stirred(nn.AAConv3d(4, 6, 3, 4, 6, 2, **options, **WIDE))

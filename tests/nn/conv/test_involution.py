@@ -8,9 +8,10 @@ from sparseconv import nn
 from sparseconv.nn.conv.involution import FAMILIES
 from sparseconv.testing import laws, neighbours
 from sparseconv.testing.scenes import scene
+from sparseconv.testing.tolerances import tolerance
 from sparseconv.testing.twins import assert_twins
 
-CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+CLOSE = tolerance(torch.float64, "formula")
 
 
 def kernels(layer, centre):

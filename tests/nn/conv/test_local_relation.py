@@ -7,9 +7,10 @@ from torch.nn import functional as dense
 from sparseconv import nn
 from sparseconv.testing import laws, neighbours
 from sparseconv.testing.scenes import scene
+from sparseconv.testing.tolerances import tolerance
 from sparseconv.testing.twins import assert_twins
 
-CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+CLOSE = tolerance(torch.float64, "formula")
 PHI = {
     "sqdiff": lambda q, k: -((q - k) ** 2),
     "absdiff": lambda q, k: -(q - k).abs(),

@@ -9,9 +9,10 @@ from sparseconv.functional.octave import OctTensor, join_octaves, split_octaves
 from sparseconv.nn.conv.octave import SplitOctaveConv3d
 from sparseconv.testing import laws
 from sparseconv.testing.scenes import scene
+from sparseconv.testing.tolerances import tolerance
 from sparseconv.testing.twins import assert_twins, at_sites, grid_of, occupied
 
-CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+CLOSE = tolerance(torch.float64, "formula")
 
 
 def parts_of(x, low=2):

@@ -7,9 +7,10 @@ from torch.nn import functional as dense
 from sparseconv import nn
 from sparseconv.testing import laws
 from sparseconv.testing.scenes import scene
+from sparseconv.testing.tolerances import tolerance
 from sparseconv.testing.twins import assert_twins, at_sites, grid_of
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+CLOSE = tolerance(torch.float64, "formula")
 
 
 def normed(norm, rows):

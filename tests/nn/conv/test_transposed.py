@@ -8,6 +8,7 @@ from sparseconv import nn
 from sparseconv.nn.families import family
 from sparseconv.testing import laws
 from sparseconv.testing.scenes import scene
+from sparseconv.testing.tolerances import tolerance
 from sparseconv.testing.twins import assert_twins, at_sites, grid_of
 
 WIDE = {"dtype": torch.float64}
@@ -35,7 +36,7 @@ def test_it_is_the_adjoint(backend, place, groups):
         6, 4, kernel, stride, padding, 0, groups, False, dilation, **WIDE
     )
     back.weight = there.weight
-    laws.adjoint(there, lambda y: back(y, x), x, rtol=1e-12, atol=1e-12)
+    laws.adjoint(there, lambda y: back(y, x), x, **tolerance(torch.float64, "formula"))
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -47,7 +48,7 @@ def test_rowwise_maps_have_theirs(backend, groups):
     with torch.no_grad():
         blocks = [block.flatten(1).T for block in there.weight.chunk(groups)]
         back.weight.copy_(torch.cat(blocks)[:, :, None, None, None])
-    laws.adjoint(there, back, x, rtol=1e-12, atol=1e-12)
+    laws.adjoint(there, back, x, **tolerance(torch.float64, "formula"))
 
 
 def test_a_depthwise_layer_mirrored_is_its_adjoint(backend):
@@ -56,4 +57,4 @@ def test_a_depthwise_layer_mirrored_is_its_adjoint(backend):
     back = nn.DepthwiseConv3d(4, 3, padding="subm", bias=False, **WIDE)
     with torch.no_grad():
         back.weight.copy_(there.weight.flip(2, 3, 4))
-    laws.adjoint(there, back, x, rtol=1e-12, atol=1e-12)
+    laws.adjoint(there, back, x, **tolerance(torch.float64, "formula"))
