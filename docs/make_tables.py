@@ -26,7 +26,7 @@ def line(*cells: object) -> str:
 
 def head(*cells: str) -> list[str]:
     """Return the titles of a table and the rule below them."""
-    return [line(*cells), line(*["---"] * len(cells))]
+    return [line(*cells), "|" + "---|" * len(cells)]
 
 
 def bars(found: list[dict[str, Any]]) -> list[str]:
