@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "core/dtype.hpp"
@@ -15,11 +16,20 @@ constexpr std::int64_t tile_rows = 2048;
 constexpr std::int64_t sums_bytes = 4 * 1024 * 1024;
 // narrower blocks of channels leave too little to do for a gathered row
 constexpr std::int64_t least_channels = 16;
+// times its share that a thread may have to do before channels are cut
+constexpr double most_uneven = 1.1;
 
-// Part of the weight: taps [tap, last_tap), channels [first_c, +channels) of a group times output
-// columns [first_d, +width).
+// Part of the weight: some taps, channels [first_c, +channels) of a group times output columns
+// [first_d, +width).
 struct Item {
-  std::int64_t tap, last_tap, group, first_c, channels, first_d, width;
+  const std::vector<std::int64_t>* taps;
+  std::int64_t group, first_c, channels, first_d, width;
+};
+
+// Taps of each part, and how many times its share the largest has to do.
+struct TapParts {
+  std::vector<std::vector<std::int64_t>> parts;
+  double uneven;
 };
 
 // Cut n in the fewest equal parts of at most `limit`.
@@ -46,14 +56,23 @@ struct GradWeight {
       loops.narrow(sums, to + at, n);
   }
 
-  // Taps in runs of about equal numbers of pairs.
-  std::vector<std::int64_t> tap_runs(std::int64_t runs) const {
-    std::vector<std::int64_t> ends;
-    for (std::int64_t t = 0; t < pairs.taps; ++t) {
-      const std::int64_t share = pairs.count * (std::int64_t(ends.size()) + 1) / runs;
-      if (t + 1 == pairs.taps || pairs.segments[t + 1] >= share) ends.push_back(t + 1);
+  // Taps in parts of about equal numbers of pairs: the largest first, each to the smallest part.
+  TapParts tap_parts(std::int64_t count) const {
+    std::vector<std::int64_t> order(pairs.taps), load(count);
+    const auto size = [&](std::int64_t t) { return pairs.segments[t + 1] - pairs.segments[t]; };
+    std::iota(order.begin(), order.end(), std::int64_t(0));
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::int64_t a, std::int64_t b) { return size(a) > size(b); });
+    TapParts made{std::vector<std::vector<std::int64_t>>(count), 1};
+    for (const std::int64_t t : order) {
+      const std::int64_t part = std::min_element(load.begin(), load.end()) - load.begin();
+      load[part] += size(t);
+      made.parts[part].push_back(t);
     }
-    return ends;
+    for (std::vector<std::int64_t>& part : made.parts) std::sort(part.begin(), part.end());
+    const std::int64_t most = *std::max_element(load.begin(), load.end());
+    if (pairs.count > 0) made.uneven = double(most) * double(count) / double(pairs.count);
+    return made;
   }
 
   // Of many taps each has few pairs, which are taken as they come.
@@ -97,9 +116,11 @@ struct GradWeight {
     });
   }
 
-  // A block takes all taps where their sums fit the cache, so that a tile of rows is fetched once;
-  // cut until there are tasks for all threads. No cut changes an element.
-  std::vector<Item> items() const {
+  // A block takes all taps where their sums fit the cache, so that a tile of rows is fetched once.
+  // For more threads than blocks the taps are parted, for that does no work twice; channels only
+  // where a single tap, such as the centre of a sparse scan, has more than a thread's share. No
+  // cut changes an element.
+  std::vector<Item> items(TapParts& taps) const {
     const std::int64_t per_group = shape.channels / shape.groups;
     const std::int64_t group_width = shape.width / shape.groups;
     const std::int64_t whole = pairs.taps * std::int64_t(sizeof(T));
@@ -111,57 +132,63 @@ struct GradWeight {
     };
     while (step_c * step_d * whole > sums_bytes && std::max(step_c, step_d) > least_channels)
       (step_c >= step_d ? step_c : step_d) = (std::max(step_c, step_d) + 1) / 2;
-    while (threads > 1 && blocks() < threads && step_c > least_channels) step_c = (step_c + 1) / 2;
-    const std::int64_t least = threads > 1 ? 4 * threads : 1;
-    const bool equal = blocks() % threads == 0;
-    const std::vector<std::int64_t> runs =
-        tap_runs(equal || blocks() >= least ? 1 : (least + blocks() - 1) / blocks());
+    for (;; step_c = (step_c + 1) / 2) {
+      const bool enough = blocks() % threads == 0 || blocks() >= 4 * threads;
+      taps = tap_parts(enough ? 1 : std::min<std::int64_t>(pairs.taps, parts_for(blocks())));
+      if (taps.uneven <= most_uneven || step_c <= least_channels) break;
+    }
     std::vector<Item> list;
-    std::int64_t tap = 0;
-    for (const std::int64_t last : runs) {
+    for (const std::vector<std::int64_t>& part : taps.parts)
       for (std::int64_t group = 0; group < shape.groups; ++group)
         for (std::int64_t c = 0; c < per_group; c += step_c)
           for (std::int64_t d = 0; d < group_width; d += step_d)
-            list.push_back({tap, last, group, c, std::min(step_c, per_group - c),
+            list.push_back({&part, group, c, std::min(step_c, per_group - c),
                             group * group_width + d, std::min(step_d, group_width - d)});
-      tap = last;
-    }
     return list;
+  }
+
+  // The fewest parts of the taps that give every thread as many tasks as the others.
+  std::int64_t parts_for(std::int64_t blocks) const {
+    return threads / std::gcd(blocks, std::int64_t(threads));
   }
 
   void general(bool ordered) const {
     const std::int64_t per_group = shape.channels / shape.groups;
     const Tiles tiles(pairs, ordered, shape.num_out, tile_rows, threads);
-    const std::vector<Item> list = items();
+    TapParts parts;
+    const std::vector<Item> list = items(parts);
     parallel_tasks(std::int64_t(list.size()), threads, [&](std::int64_t i) {
       const Item& item = list[i];
       const std::int64_t wide = loops.padded(item.width);
       const std::int64_t size = item.channels * wide;
-      Buffer<T> sums((item.last_tap - item.tap) * size);
+      const std::vector<std::int64_t>& taps = *item.taps;
+      const std::int64_t count = std::int64_t(taps.size());
+      Buffer<T> sums(count * size);
       std::fill_n(sums.data(), sums.size(), T(0));
       const Ready ready(loops);
       for (std::int64_t tile = 0; tile < tiles.count; ++tile)
-        for (std::int64_t t = item.tap; t < item.last_tap; ++t) {
-          const std::int64_t begin = tiles.begin(tile, t), n = tiles.end(tile, t) - begin;
-          const bool same = t + 1 < item.last_tap, more = same || tile + 1 < tiles.count;
-          const std::int64_t next_tile = same ? tile : tile + 1, next_t = same ? t + 1 : item.tap;
+        for (std::int64_t k = 0; k < count; ++k) {
+          const std::int64_t begin = tiles.begin(tile, taps[k]);
+          const std::int64_t n = tiles.end(tile, taps[k]) - begin;
+          const bool same = k + 1 < count, more = same || tile + 1 < tiles.count;
+          const std::int64_t next_tile = same ? tile : tile + 1, next_t = taps[same ? k + 1 : 0];
           const std::int64_t next = more ? tiles.begin(next_tile, next_t) : begin;
           loops.gather_outer(x + item.group * per_group + item.first_c, shape.channels,
                              item.channels, g + item.first_d, shape.width, item.width,
                              tiles.in + begin, tiles.out + begin, n, tiles.in + next,
                              tiles.out + next, more ? tiles.end(next_tile, next_t) - next : 0,
-                             sums.data() + (t - item.tap) * size);
+                             sums.data() + k * size);
         }
-      for (std::int64_t t = item.tap; t < item.last_tap; ++t)
+      for (std::int64_t k = 0; k < count; ++k)
         for (std::int64_t c = 0; c < item.channels; ++c)
-          store(sums.data() + (t - item.tap) * size + c * wide,
-                (t * per_group + item.first_c + c) * shape.width + item.first_d, item.width);
+          store(sums.data() + k * size + c * wide,
+                (taps[k] * per_group + item.first_c + c) * shape.width + item.first_d, item.width);
     });
   }
 
   void run() const {
     const bool ordered = check_pairs(pairs, shape.num_in, shape.num_out, threads);
-    if (shape.width == 0 || shape.channels == 0) return;
+    if (shape.width == 0 || shape.channels == 0 || pairs.taps == 0) return;
     prefer_large_pages(wide_to != nullptr ? static_cast<void*>(wide_to) : to,
                        pairs.taps * shape.channels / shape.groups * shape.width *
                            std::int64_t(wide_to != nullptr ? sizeof(T) : sizeof(S)));

@@ -40,7 +40,8 @@ static inline void fetch_rows(const Bf16* x, std::int64_t ldx, const std::int32_
   }
 }
 
-// Rows that will be gathered next: touched while the present ones are multiplied.
+// Rows that will be gathered next, fetched to the second-level cache while the present ones are
+// multiplied: the first has no room beside them.
 struct Ahead {
   const Bf16* x;
   std::int64_t ldx;
@@ -52,7 +53,7 @@ struct Ahead {
     if (end > count) end = count;
     for (int p = begin; p < end; ++p) {
       const char* row = reinterpret_cast<const char*>(x + rows[p] * ldx);
-      for (std::int64_t b = 0; b < bytes; b += 64) PREFETCH(row + b);
+      for (std::int64_t b = 0; b < bytes; b += 64) PREFETCH_FAR(row + b);
     }
   }
 };
@@ -234,13 +235,18 @@ static inline void interleave(const Bf16* even, const Bf16* odd, std::uint32_t* 
                                        0x290009, 0x280008, 0x270007, 0x260006, 0x250005, 0x240004,
                                        0x230003, 0x220002, 0x210001, 0x200000);
   const __m512i high = _mm512_or_si512(low, _mm512_set1_epi16(16));
-  for (std::int64_t i = 0; i < n; i += 32) {
-    const __mmask32 here = first_of_32(n - i);
-    const __m512i a = _mm512_maskz_loadu_epi16(here, even + i);
-    const __m512i b = _mm512_maskz_loadu_epi16(here, odd + i);
+  std::int64_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    const __m512i a = _mm512_loadu_si512(even + i), b = _mm512_loadu_si512(odd + i);
     _mm512_store_si512(to + i, _mm512_permutex2var_epi16(a, low, b));
-    if (n - i > vector) _mm512_store_si512(to + i + vector, _mm512_permutex2var_epi16(a, high, b));
+    _mm512_store_si512(to + i + vector, _mm512_permutex2var_epi16(a, high, b));
   }
+  if (i == n) return;
+  const __mmask32 here = first_of_32(n - i);
+  const __m512i a = _mm512_maskz_loadu_epi16(here, even + i);
+  const __m512i b = _mm512_maskz_loadu_epi16(here, odd + i);
+  _mm512_store_si512(to + i, _mm512_permutex2var_epi16(a, low, b));
+  if (n - i > vector) _mm512_store_si512(to + i + vector, _mm512_permutex2var_epi16(a, high, b));
 }
 
 // acc[m][0 : NV vectors] += sum over steps of a[s][m] b[s][0 : NV vectors], for m < MR.

@@ -15,8 +15,10 @@
 #endif
 #if defined(__GNUC__) || defined(__clang__)
 #define PREFETCH(address) __builtin_prefetch(address)
+#define PREFETCH_FAR(address) __builtin_prefetch(address, 0, 2)
 #else
 #define PREFETCH(address) (void)(address)
+#define PREFETCH_FAR(address) (void)(address)
 #endif
 // a function that does nothing but fetch counts as one without effect: a call of it may be left out
 #if defined(__GNUC__) || defined(__clang__)

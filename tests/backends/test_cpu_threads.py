@@ -12,6 +12,7 @@ from sparseconv.backends.cpu.pool import pool_max, pool_max_grad
 from sparseconv.backends.cpu.relation import relation_mean, relation_mean_grad
 from sparseconv.backends.cpu.rulebook import rulebook
 from sparseconv.backends.cpu.taps import tap_dot, tap_sum
+from sparseconv.testing.tolerances import tolerance
 
 THREE = [v for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) for v in (x, y, z)]
 
@@ -55,6 +56,19 @@ def test_convolution(book, dtype, channels, width, groups):
             conv_grad_weight(x, g, i, o, s, groups, False, False, True),
         )
     )
+
+
+@pytest.mark.parametrize("taps", [1, 3, 27])
+def test_gradient_of_weights_where_one_tap_has_most_pairs(taps):
+    n, channels, width = 3000, 48, 33
+    sizes = [2] * (taps // 2) + [n] + [0] * (taps // 2)
+    o = torch.cat([torch.arange(size, dtype=torch.int32) for size in sizes])
+    s = torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()])
+    x, g = torch.randn(n, channels), torch.randn(n, width)
+    expected = torch.stack([x[: size].t() @ g[: size] for size in sizes])
+    same_for_all_threads(lambda: (conv_grad_weight(x, g, o, o, s, 1),))
+    found = conv_grad_weight(x, g, o, o, s, 1)
+    torch.testing.assert_close(found, expected, **tolerance(torch.float32, "grad_weight", n))
 
 
 def test_sums_and_maxima(book):
