@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -13,12 +14,23 @@ from torch import Tensor
 
 from sparseconv._errors import complain
 from sparseconv._optional import require
-from sparseconv.bench import spconv_peer, yardsticks
+from sparseconv.bench import yardsticks
+from sparseconv.bench.engines import minkowski, open3d, sparseconvnet, spconv
 from sparseconv.bench.ours import JOBS
 from sparseconv.bench.problem import Job, Problem, by_site
 from sparseconv.ops._registry import use_backend
 
 JobMaker = Callable[[Problem], Job | None]
+
+
+@cache
+def _imports(package: str) -> bool:
+    """Whether a module can be imported: one made for another torch is there, and yet is not."""
+    try:
+        importlib.import_module(package)
+    except Exception:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class Peer:
     @property
     def here(self) -> bool:
         """Whether it can be imported."""
-        return self.package is None or importlib.util.find_spec(self.package) is not None
+        return self.package is None or _imports(self.package)
 
     @property
     def version(self) -> str | None:
@@ -137,10 +149,35 @@ PEERS = {
             "spconv",
             "its CPU path (Native), float32; its scatter always on one thread, since with two its "
             "results are wrong, its matrix products on as many as ours",
-            spconv_peer.JOBS,
-            package="spconv",
+            spconv.JOBS,
+            package="spconv.pytorch",
             distributions=("spconv",),
             pip='pip install "spconv==2.3.8" "cumm<0.8"',
+        ),
+        Peer(
+            "sparseconvnet",
+            "its CPU path, float32",
+            sparseconvnet.JOBS,
+            package="sparseconvnet",
+            distributions=("sparseconvnet",),
+            pip="pip install --no-build-isolation "
+            "git+https://github.com/facebookresearch/SparseConvNet",
+        ),
+        Peer(
+            "minkowski",
+            "MinkowskiEngine's CPU path, float32",
+            minkowski.JOBS,
+            package="MinkowskiEngine",
+            distributions=("MinkowskiEngine",),
+            pip="build https://github.com/NVIDIA/MinkowskiEngine with --cpu_only",
+        ),
+        Peer(
+            "open3d-ml",
+            "open3d.ml.torch's SparseConv, which searches neighbours anew in every layer",
+            open3d.JOBS,
+            package="open3d.ml.torch",
+            distributions=("open3d", "open3d-cpu"),
+            pip="an Open3D built for this version of torch: pip install open3d-cpu",
         ),
         Peer(
             "torch",

@@ -65,7 +65,7 @@ def test_gradient_of_weights_where_one_tap_has_most_pairs(taps):
     o = torch.cat([torch.arange(size, dtype=torch.int32) for size in sizes])
     s = torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()])
     x, g = torch.randn(n, channels), torch.randn(n, width)
-    expected = torch.stack([x[: size].t() @ g[: size] for size in sizes])
+    expected = torch.stack([x[:size].t() @ g[:size] for size in sizes])
     same_for_all_threads(lambda: (conv_grad_weight(x, g, o, o, s, 1),))
     found = conv_grad_weight(x, g, o, o, s, 1)
     torch.testing.assert_close(found, expected, **tolerance(torch.float32, "grad_weight", n))

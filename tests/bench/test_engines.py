@@ -1,28 +1,42 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
-from sparseconv.bench import spconv_peer
 from sparseconv.bench.cases import CASES
+from sparseconv.bench.engines import minkowski, open3d, sparseconvnet, spconv
 from sparseconv.bench.measure import difference
 from sparseconv.bench.ours import JOBS
+from sparseconv.bench.peers import PEERS
 from sparseconv.bench.scenes import load_scene
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def spconv():
-    pytest.importorskip("spconv", reason="needs spconv==2.3.8 beside the library")
-    return spconv_peer.load()
+ENGINES = {
+    "spconv": spconv,
+    "sparseconvnet": sparseconvnet,
+    "minkowski": minkowski,
+    "open3d-ml": open3d,
+}
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].kind in spconv_peer.JOBS])
-def test_the_same_weights_give_the_same_result(name):
-    case = CASES[name]
+def jobs_of(name):
+    peer = PEERS[name]
+    if not peer.here:
+        pytest.skip(f"{peer.package} cannot be imported here")
+    return ENGINES[name].JOBS
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].kind in spconv.JOBS])
+def test_the_same_weights_give_the_same_result(engine, name):
+    jobs, case = jobs_of(engine), CASES[name]
+    if case.kind not in jobs:
+        pytest.skip("its rulebooks cannot be had alone")
     problem = case.prepare(load_scene("sheet"), 8, "small")
-    ours, theirs = JOBS[case.kind](problem), spconv_peer.JOBS[case.kind](problem)
+    ours, theirs = JOBS[case.kind](problem), jobs[case.kind](problem)
     if theirs is None:
         assert problem.layer.groups > 1 or problem.dtype == torch.bfloat16
         return
@@ -32,9 +46,23 @@ def test_the_same_weights_give_the_same_result(name):
     assert gap <= case.tolerance, part
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_kernel_of_three_sizes_comes_back_as_it_went(engine):
+    jobs_of(engine)
+    made = ENGINES[engine].engine()
+    taps = torch.randn(3, 5, 7, 2, 4)
+    assert torch.equal(made.unpack(made.pack(taps), (3, 5, 7)), taps)
+
+
+def test_what_cannot_be_imported_is_not_there():
+    there = PEERS["spconv"]
+    assert not replace(there, package="sparseconv_no_such_package").here
+    assert replace(there, package="json").here
+
+
 def test_its_scatter_gets_one_thread_and_its_products_all(monkeypatch):
     problem = CASES["gradient"].prepare(load_scene("sheet"), 8, "small")
-    job = spconv_peer.JOBS["gradient"](problem)
+    job = jobs_of("spconv")["gradient"](problem)
     expected = job.read(job.run())
     torch.set_num_threads(2)
     steps, mm, set_threads = [], torch.mm, torch.set_num_threads
