@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 #include "core/pairs.hpp"
@@ -31,18 +30,11 @@ inline std::int64_t task_rows(bool ordered, std::int64_t num_out, std::int64_t b
   return rows;
 }
 
-// More taps than this are most of them empty in any block of rows.
-constexpr std::int64_t many_taps = 512;
-
 // Call visit(walk, task, scratch) for every block of `block` output rows, in tasks of `rows` rows;
-// scratch is `size` numbers of the task's own. Where there are many taps, prepare(taps, scratch) is
-// called once a task with the taps that have pairs, which then are the walk's.
-template <class T, class Visit, class Prepare = std::nullptr_t>
+// scratch is `size` numbers of the task's own.
+template <class T, class Visit>
 void walk_rows(const Pairs& pairs, bool ordered, std::int64_t num_out, std::int64_t block,
-               std::int64_t rows, std::int64_t size, int threads, Visit&& visit,
-               Prepare&& prepare = nullptr) {
-  constexpr bool prepares = !std::is_same_v<std::decay_t<Prepare>, std::nullptr_t>;
-  const bool many = prepares && pairs.taps > many_taps;
+               std::int64_t rows, std::int64_t size, int threads, Visit&& visit) {
   const Tiles tiles(pairs, ordered, num_out, rows, threads);
   // the tap with most pairs, in a submanifold layer the centre, reads nearly all rows there are
   std::int64_t main = 0;
@@ -51,21 +43,15 @@ void walk_rows(const Pairs& pairs, bool ordered, std::int64_t num_out, std::int6
       main = t;
   parallel_tasks(tiles.count, threads, [&](std::int64_t tile) {
     Buffer<T> scratch(size);
-    std::vector<std::int64_t> from, end, kept;
+    std::vector<std::int64_t> from(pairs.taps), end(pairs.taps), next(pairs.taps);
     for (std::int64_t t = 0; t < pairs.taps; ++t) {
-      if (many && tiles.begin(tile, t) == tiles.end(tile, t)) continue;
-      from.push_back(tiles.begin(tile, t));
-      end.push_back(tiles.end(tile, t));
-      if (many) kept.push_back(t);
+      from[t] = tiles.begin(tile, t);
+      end[t] = tiles.end(tile, t);
     }
-    const std::int64_t taps = std::int64_t(from.size());
-    std::vector<std::int64_t> next(from.size());
-    if constexpr (prepares)
-      if (many) prepare(kept, scratch.data());
     const std::int64_t stop = std::min(num_out, (tile + 1) * rows);
     for (std::int64_t first = tile * rows; first < stop; first += block) {
       std::int64_t soon = 0, last = 0;
-      if (many || taps == 0) {
+      if (pairs.taps == 0) {
         // nothing is fetched ahead of a block
       } else if (first + block < stop) {
         soon = from[main];
@@ -75,7 +61,7 @@ void walk_rows(const Pairs& pairs, bool ordered, std::int64_t num_out, std::int6
         soon = tiles.begin(tile + 1, main);
         last = tiles.end(tile + 1, main);
       }
-      visit(TapWalk{tiles.in, tiles.out, from.data(), end.data(), next.data(), taps, first,
+      visit(TapWalk{tiles.in, tiles.out, from.data(), end.data(), next.data(), pairs.taps, first,
                     std::min(block, stop - first), soon, std::min(last - soon, block), pairs.count},
             tile, scratch.data());
       from.swap(next);

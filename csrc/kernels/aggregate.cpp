@@ -1,6 +1,7 @@
 #include "kernels/aggregate.hpp"
 
 #include "core/dtype.hpp"
+#include "core/row_list.hpp"
 #include "core/tiling.hpp"
 #include "core/walk.hpp"
 
@@ -42,20 +43,33 @@ void sum_pieces(const Loops<S, T>& loops, std::int64_t num_out, std::int64_t cha
   loops.narrow(sums.data(), y, size);
 }
 
-// Sums of rows tap by tap, a few rows at a time: every tap's weight is one.
+// Sums of rows one after the other, in registers: every weight is one.
 template <class S, class T>
-void sum_runs(const Loops<S, T>& loops, std::int64_t num_out, std::int64_t channels, const S* x,
-              const Pairs& runs, S* y, int threads) {
+void sum_listed(const Loops<S, T>& loops, std::int64_t num_out, std::int64_t channels, const S* x,
+                const Pairs& runs, S* y, int threads) {
   Buffer<T> ones(channels);
   std::fill_n(ones.data(), channels, T(1));
-  const std::int64_t ld = loops.tap_width(channels, channels);
-  const std::int64_t block = block_rows(ld * std::int64_t(sizeof(T)));
+  Buffer<std::int64_t> made(row_list_size(num_out, runs.count));
+  build_row_list(runs, true, num_out, runs.count, made.data(), threads);
+  const RowList list(made.data(), num_out);
+  constexpr bool same = sizeof(S) == sizeof(T);
   const bool past = past_caches(num_out * channels * std::int64_t(sizeof(S)));
-  walk_rows<T>(runs, true, num_out, block, task_rows(true, num_out, block, threads), block * ld,
-               threads, [&](const TapWalk& walk, std::int64_t, T* sums) {
-                 loops.scale_taps(x, channels, channels, ones.data(), 0, walk, nullptr, sums, ld);
-                 loops.put_rows(sums, ld, walk.rows, channels, y + walk.first * channels, past);
-               });
+  const std::int64_t rows = task_rows(true, num_out, 64, threads);
+  const std::int64_t block = same ? rows : block_rows(channels * std::int64_t(sizeof(T)));
+  parallel_ranges(num_out, rows, threads, [&](std::int64_t begin, std::int64_t end) {
+    Buffer<T> sums(same ? 0 : block * channels);
+    for (std::int64_t first = begin; first < end; first += block) {
+      const RowWalk walk{list.starts + first, list.pairs, std::min(block, end - first)};
+      S* to = y + first * channels;
+      if constexpr (same) {
+        loops.scale_rows(x, channels, channels, ones.data(), 0, walk, nullptr, to, channels, past);
+      } else {
+        loops.scale_rows(x, channels, channels, ones.data(), 0, walk, nullptr, sums.data(),
+                         channels, false);
+        loops.put_rows(sums.data(), channels, walk.rows, channels, to, past);
+      }
+    }
+  });
 }
 
 }  // namespace
@@ -75,7 +89,7 @@ void aggregate(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_
     const std::vector<std::int64_t> runs =
         scale == nullptr && !ordered ? rising_runs(pairs) : std::vector<std::int64_t>{};
     if (!runs.empty())
-      return sum_runs(
+      return sum_listed(
           loops, num_out, channels, static_cast<const S*>(x),
           Pairs{pairs.in, pairs.out, runs.data(), std::int64_t(runs.size()) - 1, pairs.count},
           static_cast<S*>(y), threads);

@@ -1,6 +1,7 @@
 #include "kernels/conv.hpp"
 
 #include "core/dtype.hpp"
+#include "core/row_list.hpp"
 #include "core/walk.hpp"
 
 namespace sparseconv {
@@ -82,44 +83,44 @@ struct Conv {
     }
   }
 
-  // A tap at a time, a few rows at a time, whose sums stay in the first-level cache.
-  void depthwise(bool ordered) const {
-    Buffer<T> wide(pairs.taps * shape.channels);
+  // The sums of a row in registers, and from there to the result where nothing is left to do.
+  void depthwise(const RowList& list, bool checked) const {
+    const std::int64_t width = shape.width;
+    Buffer<T> wide(pairs.taps * width);
     for (std::int64_t t = 0; t < pairs.taps; ++t)
-      for (std::int64_t c = 0; c < shape.channels; ++c) {
+      for (std::int64_t c = 0; c < width; ++c) {
         const std::int64_t at = t * strides[0] + c * strides[2];
         S rounded;
         if (wide_weight != nullptr) loops.narrow(wide_weight + at, &rounded, 1);
-        loops.widen(wide_weight != nullptr ? &rounded : weight + at,
-                    &wide[t * shape.channels + c], 1);
+        loops.widen(wide_weight != nullptr ? &rounded : weight + at, &wide[t * width + c], 1);
       }
-    Buffer<T> starts(shape.width);
-    start(starts.data(), 1, shape.width, 0, shape.width);
-    const std::int64_t ld = loops.tap_width(shape.width, shape.width);
-    // pairs that must be moved are counted by block and tap: fewer blocks where taps are many
-    const bool many = pairs.taps > many_taps;
-    const std::int64_t block =
-        many && !ordered ? 1024 : block_rows(ld * std::int64_t(sizeof(T)));
-    const bool past = past_caches(shape.num_out * shape.width * std::int64_t(sizeof(S)));
-    // behind a block's sums: the weights of the taps it has, where taps are many
-    walk_rows<T>(
-        pairs, ordered, shape.num_out, block, task_rows(ordered, shape.num_out, block, threads),
-        block * ld + (many ? wide.size() : 0), threads,
-        [&](const TapWalk& walk, std::int64_t, T* sums) {
-          loops.scale_taps(x, shape.width, shape.width, many ? sums + block * ld : wide.data(),
-                           shape.width, walk, starts.data(), sums, ld);
-          const std::int64_t at = walk.first * shape.width;
-          for (std::int64_t r = 0; (residual != nullptr || relu) && r < walk.rows; ++r)
-            loops.finish_row(sums + r * ld,
-                             residual == nullptr ? nullptr : residual + at + r * shape.width,
-                             shape.width, relu);
-          loops.put_rows(sums, ld, walk.rows, shape.width, y + at, past);
-        },
-        [&](const std::vector<std::int64_t>& taps, T* scratch) {
-          T* to = scratch + block * ld;
-          for (std::size_t i = 0; i < taps.size(); ++i)
-            std::copy_n(wide.data() + taps[i] * shape.width, shape.width, to + i * shape.width);
-        });
+    Buffer<T> starts(width);
+    start(starts.data(), 1, width, 0, width);
+    const bool past = past_caches(shape.num_out * width * std::int64_t(sizeof(S)));
+    const bool direct = same_type && residual == nullptr && !relu;
+    const std::int64_t rows = task_rows(true, shape.num_out, 64, threads);
+    const std::int64_t block = direct ? rows : block_rows(width * std::int64_t(sizeof(T)));
+    parallel_ranges(shape.num_out, rows, threads, [&](std::int64_t begin, std::int64_t end) {
+      if (!checked)
+        check_row_list(list, begin, end - begin, pairs.count, shape.num_in, pairs.taps);
+      Buffer<T> sums(direct ? 0 : block * width);
+      for (std::int64_t first = begin; first < end; first += block) {
+        const RowWalk walk{list.starts + first, list.pairs, std::min(block, end - first)};
+        const std::int64_t at = first * width;
+        if constexpr (same_type)
+          if (direct) {
+            loops.scale_rows(x, width, width, wide.data(), width, walk, starts.data(), y + at, width,
+                             past);
+            continue;
+          }
+        loops.scale_rows(x, width, width, wide.data(), width, walk, starts.data(), sums.data(),
+                         width, false);
+        for (std::int64_t r = 0; (residual != nullptr || relu) && r < walk.rows; ++r)
+          loops.finish_row(sums.data() + r * width,
+                           residual == nullptr ? nullptr : residual + at + r * width, width, relu);
+        loops.put_rows(sums.data(), width, walk.rows, width, y + at, past);
+      }
+    });
   }
 
   // Whether the centre tap has one pair for every output row, in order, as in a submanifold layer:
@@ -222,10 +223,13 @@ struct Conv {
     const bool ordered = check_pairs(pairs, shape.num_in, shape.num_out, threads);
     if (shape.num_out == 0 || shape.width == 0) return;
     prefer_large_pages(y, shape.num_out * shape.width * std::int64_t(sizeof(S)));
-    if (shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups)
-      depthwise(ordered);
-    else
+    if (shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups) {
+      Buffer<std::int64_t> made(row_list_size(shape.num_out, pairs.count));
+      build_row_list(pairs, ordered, shape.num_out, pairs.count, made.data(), threads);
+      depthwise(RowList(made.data(), shape.num_out), true);
+    } else {
       general(ordered);
+    }
   }
 };
 

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "core/dtype.hpp"
-#include "core/walk.hpp"
+#include "core/row_list.hpp"
 #include "kernels/conv.hpp"
 
 namespace sparseconv {
@@ -75,38 +75,22 @@ struct GradWeight {
     return made;
   }
 
-  // Of many taps each has few pairs, which are taken as they come.
-  void depthwise_by_tap(std::int64_t ld) const {
-    parallel_ranges(pairs.taps, 16, threads, [&](std::int64_t begin, std::int64_t end) {
-      std::int64_t next[16];
-      Buffer<T> sums((end - begin) * ld);
-      std::fill_n(sums.data(), sums.size(), T(0));
-      loops.multiply_taps(x, shape.width, g, shape.width, shape.width,
-                          TapWalk{pairs.in, pairs.out, pairs.segments + begin,
-                                  pairs.segments + begin + 1, next, end - begin, 0, shape.num_out,
-                                  0, 0, pairs.count},
-                          sums.data(), ld);
-      loops.settle_taps(shape.width, end - begin, sums.data(), ld);
-      for (std::int64_t t = begin; t < end; ++t)
-        store(sums.data() + (t - begin) * ld, t * shape.width, shape.width);
-    });
-  }
-
   // Every range of rows has sums of its own, added up in order: all taps of a row are multiplied
-  // while it is in the cache, and no number of threads changes a bit.
-  void depthwise(bool ordered) const {
-    constexpr std::int64_t range = 512;
+  // while it is in the cache, and no number of threads changes a bit. Where taps are many, ranges
+  // are long, or their sums would take more than the gradients do.
+  void depthwise(const RowList& list, bool checked) const {
+    const std::int64_t range = std::max<std::int64_t>(512, pairs.taps);
     const std::int64_t ld = loops.tap_width(shape.width, shape.width), size = pairs.taps * ld;
-    if (pairs.taps > many_taps) return depthwise_by_tap(ld);
     const std::int64_t ranges = (shape.num_out + range - 1) / range;
     Buffer<T> sums(std::max<std::int64_t>(ranges, 1) * size);
     std::fill_n(sums.data(), sums.size(), T(0));
-    walk_rows<T>(pairs, ordered, shape.num_out,
-                 ordered ? block_rows(ld * std::int64_t(sizeof(T))) : range, range, 0, threads,
-                 [&](const TapWalk& walk, std::int64_t at, T*) {
-                   loops.multiply_taps(x, shape.width, g, shape.width, shape.width, walk,
-                                       sums.data() + at * size, ld);
-                 });
+    parallel_ranges(shape.num_out, range, threads, [&](std::int64_t begin, std::int64_t end) {
+      if (!checked)
+        check_row_list(list, begin, end - begin, pairs.count, shape.num_in, pairs.taps);
+      loops.multiply_rows(x, shape.width, g + begin * shape.width, shape.width, shape.width,
+                          RowWalk{list.starts + begin, list.pairs, end - begin},
+                          sums.data() + begin / range * size, ld);
+    });
     parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
       T* total = sums.data() + t * ld;
       for (std::int64_t r = 1; r < ranges; ++r)
@@ -192,10 +176,13 @@ struct GradWeight {
     prefer_large_pages(wide_to != nullptr ? static_cast<void*>(wide_to) : to,
                        pairs.taps * shape.channels / shape.groups * shape.width *
                            std::int64_t(wide_to != nullptr ? sizeof(T) : sizeof(S)));
-    if (shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups)
-      depthwise(ordered);
-    else
+    if (shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups) {
+      Buffer<std::int64_t> made(row_list_size(shape.num_out, pairs.count));
+      build_row_list(pairs, ordered, shape.num_out, pairs.count, made.data(), threads);
+      depthwise(RowList(made.data(), shape.num_out), true);
+    } else {
       general(ordered);
+    }
   }
 };
 

@@ -34,6 +34,8 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 
 #include "simd/piece.inl.hpp"
 
+#include "simd/list.inl.hpp"
+
 #include "simd/taps.inl.hpp"
 
 #include "simd/relation.inl.hpp"
@@ -56,10 +58,10 @@ static Loops<S, T> loops() {
   made.gather_gemm = gather_gemm<S, T>;
   made.gather_outer = gather_outer<S, T>;
   made.tap_width = tap_width<T>;
-  made.scale_taps = scale_taps<S, T>;
+  made.scale_rows = scale_rows<S, T>;
   made.weigh_taps = weigh_taps<S, T>;
   made.dot_taps = dot_taps<S, T>;
-  made.multiply_taps = multiply_taps<S, T>;
+  made.multiply_rows = multiply_rows<S, T>;
   made.settle_taps = settle_taps<S, T>;
   made.put_rows = put_rows<S, T>;
   made.relate_row = relate_row<T>;

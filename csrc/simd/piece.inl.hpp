@@ -55,6 +55,17 @@ static inline int piece_size(std::int64_t n) {
   return size;
 }
 
+// Constants handed to a lambda.
+template <int N>
+struct Size {
+  static constexpr int value = N;
+};
+template <int L, class Visit>
+static inline void visit_size(int size, Visit&& visit) {
+  if (size == L) return visit(Size<L>{});
+  if constexpr (L > 1) visit_size<L / 2>(size, visit);
+}
+
 // Sums of two vectors' neighbours: a0 + a1, a2 + a3, ..., b0 + b1, ...
 template <class T>
 static inline Vec<T> add_neighbours(const Vec<T>& a, const Vec<T>& b) {

@@ -52,6 +52,15 @@ struct Relation {
   Likeness kind;
 };
 
+// The pairs of a few output rows, row by row: those of the r-th are [starts[r], starts[r + 1]), the low
+// half of each an input row, the high half a tap. row_list_spare more than all may be read.
+constexpr std::int64_t row_list_spare = 64;
+struct RowWalk {
+  const std::int64_t* starts;
+  const std::uint64_t* pairs;
+  std::int64_t rows;
+};
+
 // Loops for storage type S and sum type T.
 template <class S, class T>
 struct Loops {
@@ -88,11 +97,12 @@ struct Loops {
   // Columns of sums that the loops below need for a row; the results are the first `channels`.
   std::int64_t (*tap_width)(std::int64_t channels, std::int64_t groups);
 
-  // sums[r][c] <- start[c] + sum over the taps t and pairs (i, first + r) of w[t][c] x[i][c], r below
-  // walk.rows: a depthwise convolution. start null for zeros; w has row pitch ldw, sums ld.
-  void (*scale_taps)(const S* x, std::int64_t ldx, std::int64_t channels, const T* w,
-                     std::int64_t ldw, const TapWalk& walk, const T* start, T* sums,
-                     std::int64_t ld);
+  // to[r][c] <- start[c] + sum over the pairs (i, t) of row r of w[t][c] x[i][c], r below walk.rows: a
+  // depthwise convolution. start null for zeros; w has row pitch ldw, `to` ld; `past`: past the
+  // caches, where the processor can.
+  void (*scale_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const T* w,
+                     std::int64_t ldw, const RowWalk& walk, const T* start, T* to, std::int64_t ld,
+                     bool past);
 
   // sums[r][c] <- sum over the taps t and pairs p of w[weight_rows[p]][t][c / (channels / groups)]
   // x[in[p]][c]; w is [.][taps][groups].
@@ -100,11 +110,11 @@ struct Loops {
                      const S* w, const std::int32_t* weight_rows, const TapWalk& walk, T* sums,
                      std::int64_t ld);
 
-  // acc[t][c] += sum over the pairs (i, o) of tap t of x[i][c] g[o][c], acc being [taps][ld] and as
-  // wide as tap_width(channels, channels): the weight gradient of those rows. When all were added,
-  // settle_taps leaves the results in the first `channels` columns.
-  void (*multiply_taps)(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
-                        std::int64_t channels, const TapWalk& walk, T* acc, std::int64_t ld);
+  // acc[t][c] += sum over rows r and the pairs (i, t) of each of x[i][c] g[r][c], acc being [taps][ld]
+  // and as wide as tap_width(channels, channels): the weight gradient of those rows. When all were
+  // added, settle_taps leaves the results in the first `channels` columns.
+  void (*multiply_rows)(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
+                        std::int64_t channels, const RowWalk& walk, T* acc, std::int64_t ld);
   void (*settle_taps)(std::int64_t channels, std::int64_t taps, T* acc, std::int64_t ld);
 
   // to [rows][n] <- sums, rounded; `past`: past the caches, where the processor can.

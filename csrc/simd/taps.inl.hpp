@@ -1,24 +1,14 @@
 // Sums over the taps of a few output rows, kept in the first-level cache, and their dot products.
 // Included inside the namespace of one instruction set, after piece.
 
-// Which weight a piece of channels is multiplied with: one a channel, the same for every row; one
-// a channel; one for all pieces; one a piece.
-enum class Weights { shared, channels, one, pieces };
+// Which weight a piece of channels is multiplied with: one a channel; one for all pieces; one a
+// piece.
+enum class Weights { channels, one, pieces };
 
-// Constants handed to a lambda.
-template <int L>
-struct Size {
-  static constexpr int value = L;
-};
 template <Weights kind>
 struct Kind {
   static constexpr Weights value = kind;
 };
-template <int L, class Visit>
-static inline void visit_size(int size, Visit&& visit) {
-  if (size == L) return visit(Size<L>{});
-  if constexpr (L > 1) visit_size<L / 2>(size, visit);
-}
 
 // How the channels of a row are cut in pieces. A run is cut on its own; its last piece ends where
 // the run does and may begin before the one before it ends. In the sums every piece has a place of
@@ -90,9 +80,6 @@ static void add_pieces(const S* x, std::int64_t ldx, std::int64_t last, const W*
     const std::int64_t end = walk.end[t];
     const W* tap = w + t * ldw;
     P held[NV];
-    if constexpr (kind == Weights::shared)
-      UNROLL for (int v = 0; v < NV; ++v)
-          held[v] = load_piece<L, W, T>(tap + (v + 1 < NV ? v * L : last));
     for (; p < end; ++p) {
       const std::int64_t row = walk.out[p] - walk.first;
       if (row >= walk.rows) break;
@@ -101,21 +88,16 @@ static void add_pieces(const S* x, std::int64_t ldx, std::int64_t last, const W*
       fetch_later<L, NV>(x, ldx, p, walk);
       P sum[NV];
       UNROLL for (int v = 0; v < NV; ++v) sum[v] = load_piece<L, T, T>(to + v * L);
-      if constexpr (kind != Weights::shared) {
-        const W* scale = tap + weight_rows[p] * walk.taps * ldw;
-        if constexpr (kind == Weights::channels)
-          UNROLL for (int v = 0; v < NV; ++v)
-              held[v] = load_piece<L, W, T>(scale + (v + 1 < NV ? v * L : last));
-        UNROLL for (int v = 0; v < NV; ++v) {
-          const P read = load_piece<L, S, T>(from + (v + 1 < NV ? v * L : last));
-          if constexpr (kind == Weights::channels)
-            sum[v] += held[v] * read;
-          else
-            sum[v] += T(widen(scale[kind == Weights::pieces ? v : 0])) * read;
-        }
-      } else {
+      const W* scale = tap + weight_rows[p] * walk.taps * ldw;
+      if constexpr (kind == Weights::channels)
         UNROLL for (int v = 0; v < NV; ++v)
-            sum[v] += held[v] * load_piece<L, S, T>(from + (v + 1 < NV ? v * L : last));
+            held[v] = load_piece<L, W, T>(scale + (v + 1 < NV ? v * L : last));
+      UNROLL for (int v = 0; v < NV; ++v) {
+        const P read = load_piece<L, S, T>(from + (v + 1 < NV ? v * L : last));
+        if constexpr (kind == Weights::channels)
+          sum[v] += held[v] * read;
+        else
+          sum[v] += T(widen(scale[kind == Weights::pieces ? v : 0])) * read;
       }
       UNROLL for (int v = 0; v < NV; ++v) store_piece<L, T>(to + v * L, sum[v]);
     }
@@ -169,31 +151,11 @@ static void settle(const Cut& cut, std::int64_t rows, T* sums, std::int64_t ld) 
       }
 }
 
-// Begin all rows with `start`, where it is not null, else with 0.
 template <int L, class T>
-static void begin_rows(const Cut& cut, const T* start, std::int64_t rows, T* sums,
-                       std::int64_t ld) {
-  for (std::int64_t run = 0; run < cut.runs; ++run)
-    for (std::int64_t v = 0; v < cut.pieces; ++v) {
-      const std::int64_t at = v + 1 < cut.pieces ? v * L : cut.length - L;
-      typename Piece<T, L>::type piece{};
-      if (start != nullptr) piece = load_piece<L, T, T>(start + run * cut.length + at);
-      T* to = sums + (run * cut.pieces + v) * L;
-      for (std::int64_t r = 0; r < rows; ++r) store_piece<L, T>(to + r * ld, piece);
-    }
-}
-
-template <class S, class T>
-static void scale_taps(const S* x, std::int64_t ldx, std::int64_t channels, const T* w,
-                       std::int64_t ldw, const TapWalk& walk, const T* start, T* sums,
-                       std::int64_t ld) {
-  const Cut cut = cut_rows<T>(channels, channels);
-  visit_size<lanes<T>>(cut.size, [&](auto size) {
-    constexpr int L = decltype(size)::value;
-    begin_rows<L>(cut, start, walk.rows, sums, ld);
-    add_runs<L, Weights::shared>(cut, x, ldx, w, ldw, nullptr, walk, nullptr, sums, ld);
-    settle<L>(cut, walk.rows, sums, ld);
-  });
+static void clear_rows(const Cut& cut, std::int64_t rows, T* sums, std::int64_t ld) {
+  const typename Piece<T, L>::type none{};
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < cut.width(); c += L) store_piece<L, T>(sums + r * ld + c, none);
 }
 
 template <class S, class T>
@@ -203,7 +165,7 @@ static void weigh_taps(const S* x, std::int64_t ldx, std::int64_t channels, std:
   const Cut cut = cut_rows<T>(channels, groups);
   visit_size<lanes<T>>(cut.size, [&](auto size) {
     constexpr int L = decltype(size)::value;
-    begin_rows<L, T>(cut, nullptr, walk.rows, sums, ld);
+    clear_rows<L, T>(cut, walk.rows, sums, ld);
     const Soon fetched = soon(w, walk.taps * groups, walk.taps * groups, weight_rows, walk);
     const auto add = [&](auto kind) {
       add_runs<L, decltype(kind)::value>(cut, x, ldx, w, groups, weight_rows, walk, &fetched, sums,
@@ -219,95 +181,12 @@ static void weigh_taps(const S* x, std::int64_t ldx, std::int64_t channels, std:
   });
 }
 
-// NV pieces of the products of each tap's pairs, the last one beginning at channel `last`.
-template <int L, int NV, class S, class T>
-static void multiply_pieces(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
-                            std::int64_t last, const TapWalk& walk, const Soon* fetched,
-                            T* acc, std::int64_t ld) {
-  using P = typename Piece<T, L>::type;
-  for (std::int64_t t = 0; t < walk.taps; ++t) {
-    std::int64_t p = walk.from[t];
-    const std::int64_t end = walk.end[t];
-    P sum[NV] = {};
-    for (; p < end && walk.out[p] - walk.first < walk.rows; ++p) {
-      const S* from = x + walk.in[p] * ldx;
-      const S* with = g + walk.out[p] * ldg;
-      fetch_later<L, NV>(x, ldx, p, walk);
-      UNROLL for (int v = 0; v < NV; ++v) {
-        const std::int64_t at = v + 1 < NV ? v * L : last;
-        sum[v] += load_piece<L, S, T>(from + at) * load_piece<L, S, T>(with + at);
-      }
-    }
-    if (fetched != nullptr) fetched->fetch(t, walk.taps);
-    if (p != walk.from[t])
-      UNROLL for (int v = 0; v < NV; ++v) {
-        T* to = acc + t * ld + v * L;
-        sum[v] += load_piece<L, T, T>(to);
-        store_piece<L, T>(to, sum[v]);
-      }
-    walk.next[t] = p;
-  }
-}
-
-template <class S, class T>
-static void multiply_taps(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
-                          std::int64_t channels, const TapWalk& walk, T* acc, std::int64_t ld) {
-  const Cut cut = cut_rows<T>(channels, channels);
-  const Soon rows = soon(g, ldg, channels, walk.out, walk);
-  visit_size<lanes<T>>(cut.size, [&](auto size) {
-    constexpr int L = decltype(size)::value;
-    for (std::int64_t done = 0; done < cut.pieces;) {
-      const std::int64_t left = cut.pieces - done;
-      const int now = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-      const std::int64_t final = done + now < cut.pieces ? (done + now - 1) * L : cut.length - L;
-      const std::int64_t begin = now == 1 ? final : done * L, last = final - begin;
-      const auto run = [&](auto count) {
-        multiply_pieces<L, decltype(count)::value>(x + begin, ldx, g + begin, ldg, last, walk,
-                                                   done == 0 ? &rows : nullptr, acc + done * L, ld);
-      };
-      if (now == 4)
-        run(Size<4>{});
-      else if (now == 2)
-        run(Size<2>{});
-      else
-        run(Size<1>{});
-      done += now;
-    }
-  });
-}
-
 template <class S, class T>
 static void settle_taps(std::int64_t channels, std::int64_t taps, T* acc, std::int64_t ld) {
   const Cut cut = cut_rows<T>(channels, channels);
   visit_size<lanes<T>>(cut.size,
                        [&](auto size) { settle<decltype(size)::value>(cut, taps, acc, ld); });
 }
-
-#if defined(__AVX512F__)
-#define STREAM(to, v) _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)(v))
-#elif defined(__AVX__)
-#define STREAM(to, v) _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)(v))
-#endif
-
-template <class S, class T>
-static void put_rows(const T* sums, std::int64_t ld, std::int64_t rows, std::int64_t n, S* to,
-                     bool past) {
-#ifdef STREAM
-  if constexpr (sizeof(S) == sizeof(T)) {
-    if (past && n % lanes<T> == 0 && reinterpret_cast<std::uintptr_t>(to) % VECTOR_BYTES == 0) {
-      for (std::int64_t r = 0; r < rows; ++r)
-        for (std::int64_t c = 0; c < n; c += lanes<T>)
-          STREAM(to + r * n + c, load(sums + r * ld + c));
-      // other threads may read the rows after the task
-      _mm_sfence();
-      return;
-    }
-  }
-#endif
-  (void)past;
-  for (std::int64_t r = 0; r < rows; ++r) narrow_row(sums + r * ld, to + r * n, n);
-}
-#undef STREAM
 
 // e += a b, channel by channel.
 template <int L, class S, class T>
