@@ -4,6 +4,7 @@
 #include "kernels/aggregate.hpp"
 #include "kernels/conv.hpp"
 #include "kernels/norm.hpp"
+#include "kernels/row_list.hpp"
 
 namespace sparseconv {
 
@@ -15,35 +16,46 @@ void bind_features(nb::module_& m) {
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
          std::int64_t width, std::int64_t groups, Address x, Address weight, bool wide_weight,
          std::int64_t stride_t, std::int64_t stride_c, std::int64_t stride_d, Address bias, Address in, Address out,
-         Address segments, std::int64_t taps, std::int64_t count, Address residual, bool relu,
-         Address y, int threads) {
+         Address segments, std::int64_t taps, std::int64_t count, Address by_row, Address residual,
+         bool relu, Address y, int threads) {
         const std::int64_t strides[3] = {stride_t, stride_c, stride_d};
         conv(dtype, {num_in, num_out, channels, width, groups}, pointer<void>(x),
              pointer<void>(weight), wide_weight, strides, pointer<void>(bias),
-             pairs_of(in, out, segments, taps, count), pointer<void>(residual), relu,
-             pointer<void>(y), threads);
+             pairs_of(in, out, segments, taps, count), pointer<const std::int64_t>(by_row),
+             pointer<void>(residual), relu, pointer<void>(y), threads);
       },
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"),
       nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("weight"),
       nb::arg("wide_weight"), nb::arg("stride_t"), nb::arg("stride_c"), nb::arg("stride_d"), nb::arg("bias"), nb::arg("in"), nb::arg("out"),
-      nb::arg("segments"), nb::arg("taps"), nb::arg("count"), nb::arg("residual"), nb::arg("relu"),
+      nb::arg("segments"), nb::arg("taps"), nb::arg("count"), nb::arg("by_row"),
+      nb::arg("residual"), nb::arg("relu"),
       nb::arg("y"), nb::arg("threads"), release,
-      "Write y; bias and residual 0 for none; ValueError where the pairs do not fit.");
+      "Write y; by_row, bias and residual 0 for none; ValueError where the pairs do not fit.");
   m.def(
       "conv_grad_weight",
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
          std::int64_t width, std::int64_t groups, Address x, Address g, Address in, Address out,
-         Address segments, std::int64_t taps, std::int64_t count, Address grad_weight, bool wide,
-         int threads) {
+         Address segments, std::int64_t taps, std::int64_t count, Address by_row,
+         Address grad_weight, bool wide, int threads) {
         conv_grad_weight(dtype, {num_in, num_out, channels, width, groups}, pointer<void>(x),
                          pointer<void>(g), pairs_of(in, out, segments, taps, count),
-                         pointer<void>(grad_weight), wide, threads);
+                         pointer<const std::int64_t>(by_row), pointer<void>(grad_weight), wide, threads);
       },
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"),
       nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("g"), nb::arg("in"),
-      nb::arg("out"), nb::arg("segments"), nb::arg("taps"), nb::arg("count"),
+      nb::arg("out"), nb::arg("segments"), nb::arg("taps"), nb::arg("count"), nb::arg("by_row"),
       nb::arg("grad_weight"), nb::arg("wide"), nb::arg("threads"), release,
       "Write the gradient of the weight; with wide in the type of sums.");
+  m.def(
+      "pairs_by_row",
+      [](Address in, Address out, Address segments, std::int64_t taps, std::int64_t count,
+         std::int64_t num_out, Address list, int threads) {
+        pairs_by_row(pairs_of(in, out, segments, taps, count), count, num_out,
+                     pointer<std::int64_t>(list), threads);
+      },
+      nb::arg("in"), nb::arg("out"), nb::arg("segments"), nb::arg("taps"), nb::arg("count"),
+      nb::arg("num_out"), nb::arg("list"), nb::arg("threads"), release,
+      "Write starts and pairs by output row; ValueError where the pairs do not fit.");
   m.def(
       "aggregate",
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels, Address x,

@@ -59,7 +59,7 @@ void sum_listed(const Loops<S, T>& loops, std::int64_t num_out, std::int64_t cha
   parallel_ranges(num_out, rows, threads, [&](std::int64_t begin, std::int64_t end) {
     Buffer<T> sums(same ? 0 : block * channels);
     for (std::int64_t first = begin; first < end; first += block) {
-      const RowWalk walk{list.starts + first, list.pairs, std::min(block, end - first)};
+      const RowWalk walk = list.walk(first, std::min(block, end - first));
       S* to = y + first * channels;
       if constexpr (same) {
         loops.scale_rows(x, channels, channels, ones.data(), 0, walk, nullptr, to, channels, past);

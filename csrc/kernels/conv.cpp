@@ -37,6 +37,7 @@ struct Conv {
   const std::int64_t* strides;
   const S* bias;
   const Pairs& pairs;
+  const std::int64_t* by_row;  // or null
   const S* residual;
   bool relu;
   S* y;
@@ -84,7 +85,7 @@ struct Conv {
   }
 
   // The sums of a row in registers, and from there to the result where nothing is left to do.
-  void depthwise(const RowList& list, bool checked) const {
+  void depthwise(const RowList& list) const {
     const std::int64_t width = shape.width;
     Buffer<T> wide(pairs.taps * width);
     for (std::int64_t t = 0; t < pairs.taps; ++t)
@@ -101,11 +102,9 @@ struct Conv {
     const std::int64_t rows = task_rows(true, shape.num_out, 64, threads);
     const std::int64_t block = direct ? rows : block_rows(width * std::int64_t(sizeof(T)));
     parallel_ranges(shape.num_out, rows, threads, [&](std::int64_t begin, std::int64_t end) {
-      if (!checked)
-        check_row_list(list, begin, end - begin, pairs.count, shape.num_in, pairs.taps);
       Buffer<T> sums(direct ? 0 : block * width);
       for (std::int64_t first = begin; first < end; first += block) {
-        const RowWalk walk{list.starts + first, list.pairs, std::min(block, end - first)};
+        const RowWalk walk = list.walk(first, std::min(block, end - first));
         const std::int64_t at = first * width;
         if constexpr (same_type)
           if (direct) {
@@ -220,16 +219,17 @@ struct Conv {
   }
 
   void run() const {
-    const bool ordered = check_pairs(pairs, shape.num_in, shape.num_out, threads);
+    const bool by_channel =
+        shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups;
+    const bool listed = by_channel && by_row != nullptr;
+    const bool ordered = listed || check_pairs(pairs, shape.num_in, shape.num_out, threads);
     if (shape.num_out == 0 || shape.width == 0) return;
     prefer_large_pages(y, shape.num_out * shape.width * std::int64_t(sizeof(S)));
-    if (shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups) {
-      Buffer<std::int64_t> made(row_list_size(shape.num_out, pairs.count));
-      build_row_list(pairs, ordered, shape.num_out, pairs.count, made.data(), threads);
-      depthwise(RowList(made.data(), shape.num_out), true);
-    } else {
-      general(ordered);
-    }
+    if (listed) return depthwise(check_row_list(by_row, pairs, shape.num_in, shape.num_out));
+    if (!by_channel) return general(ordered);
+    Buffer<std::int64_t> made(row_list_size(shape.num_out, pairs.count));
+    build_row_list(pairs, ordered, shape.num_out, pairs.count, made.data(), threads);
+    depthwise(RowList(made.data(), shape.num_out));
   }
 };
 
@@ -237,7 +237,7 @@ struct Conv {
 
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, bool wide_weight,
           const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
-          const void* residual, bool relu, void* y, int threads) {
+          const std::int64_t* by_row, const void* residual, bool relu, void* y, int threads) {
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
@@ -249,6 +249,7 @@ void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, 
                weight_strides,
                static_cast<const S*>(bias),
                pairs,
+               by_row,
                static_cast<const S*>(residual),
                relu,
                static_cast<S*>(y),

@@ -19,12 +19,13 @@ struct ConvShape {
 // elements, which may be negative; bias [D] or null. With wide_weight W is given in the type of sums
 // and rounded to that of x as it is packed. Memory beyond the result: the weights once
 // more in sums' precision with columns rounded up to vectors, one tile of sums (256 KiB) a running
-// task where y cannot hold them (a depthwise layer: 8 bytes a pair of the tile), and what Tiles
-// takes. A result element is summed tap by tap, in pair order within a tap, the centre tap first
+// task where y cannot hold them, and what Tiles
+// takes. by_row, the list of the same pairs that core/row_list.hpp describes, or null, is what a depthwise
+// layer reads instead of them; it makes one where it has none. A result element is summed tap by tap, in pair order within a tap, the centre tap first
 // where it covers every row and the layer is not depthwise: no thread count changes it.
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, bool wide_weight,
           const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
-          const void* residual, bool relu, void* y, int threads);
+          const std::int64_t* by_row, const void* residual, bool relu, void* y, int threads);
 
 // dW[t][c][d] = sum over pairs (i, o) of tap t of x[i][c] g[o][d], group by group.
 //
@@ -33,6 +34,7 @@ void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, 
 // pairs of its taps tile by tile in order. Memory beyond the result: the sums of each running task
 // (its block of dW in sums' precision, at most 4 MiB), 130 KiB of its stack, and what Tiles takes.
 void conv_grad_weight(int dtype, const ConvShape& shape, const void* x, const void* g,
-                      const Pairs& pairs, void* grad_weight, bool wide, int threads);
+                      const Pairs& pairs, const std::int64_t* by_row, void* grad_weight, bool wide,
+                      int threads);
 
 }  // namespace sparseconv

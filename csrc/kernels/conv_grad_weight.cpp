@@ -45,6 +45,7 @@ struct GradWeight {
   const S* x;
   const S* g;
   const Pairs& pairs;
+  const std::int64_t* by_row;  // or null
   S* to;       // [taps, C / G, D]
   T* wide_to;  // instead of to, or null
   int threads;
@@ -78,17 +79,15 @@ struct GradWeight {
   // Every range of rows has sums of its own, added up in order: all taps of a row are multiplied
   // while it is in the cache, and no number of threads changes a bit. Where taps are many, ranges
   // are long, or their sums would take more than the gradients do.
-  void depthwise(const RowList& list, bool checked) const {
+  void depthwise(const RowList& list) const {
     const std::int64_t range = std::max<std::int64_t>(512, pairs.taps);
     const std::int64_t ld = loops.tap_width(shape.width, shape.width), size = pairs.taps * ld;
     const std::int64_t ranges = (shape.num_out + range - 1) / range;
     Buffer<T> sums(std::max<std::int64_t>(ranges, 1) * size);
     std::fill_n(sums.data(), sums.size(), T(0));
     parallel_ranges(shape.num_out, range, threads, [&](std::int64_t begin, std::int64_t end) {
-      if (!checked)
-        check_row_list(list, begin, end - begin, pairs.count, shape.num_in, pairs.taps);
       loops.multiply_rows(x, shape.width, g + begin * shape.width, shape.width, shape.width,
-                          RowWalk{list.starts + begin, list.pairs, end - begin},
+                          list.walk(begin, end - begin),
                           sums.data() + begin / range * size, ld);
     });
     parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
@@ -171,25 +170,27 @@ struct GradWeight {
   }
 
   void run() const {
-    const bool ordered = check_pairs(pairs, shape.num_in, shape.num_out, threads);
+    const bool by_channel =
+        shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups;
+    const bool listed = by_channel && by_row != nullptr;
+    const bool ordered = listed || check_pairs(pairs, shape.num_in, shape.num_out, threads);
     if (shape.width == 0 || shape.channels == 0 || pairs.taps == 0) return;
     prefer_large_pages(wide_to != nullptr ? static_cast<void*>(wide_to) : to,
                        pairs.taps * shape.channels / shape.groups * shape.width *
                            std::int64_t(wide_to != nullptr ? sizeof(T) : sizeof(S)));
-    if (shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups) {
-      Buffer<std::int64_t> made(row_list_size(shape.num_out, pairs.count));
-      build_row_list(pairs, ordered, shape.num_out, pairs.count, made.data(), threads);
-      depthwise(RowList(made.data(), shape.num_out), true);
-    } else {
-      general(ordered);
-    }
+    if (listed) return depthwise(check_row_list(by_row, pairs, shape.num_in, shape.num_out));
+    if (!by_channel) return general(ordered);
+    Buffer<std::int64_t> made(row_list_size(shape.num_out, pairs.count));
+    build_row_list(pairs, ordered, shape.num_out, pairs.count, made.data(), threads);
+    depthwise(RowList(made.data(), shape.num_out));
   }
 };
 
 }  // namespace
 
 void conv_grad_weight(int dtype, const ConvShape& shape, const void* x, const void* g,
-                      const Pairs& pairs, void* grad_weight, bool wide, int threads) {
+                      const Pairs& pairs, const std::int64_t* by_row, void* grad_weight, bool wide,
+                      int threads) {
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
@@ -198,6 +199,7 @@ void conv_grad_weight(int dtype, const ConvShape& shape, const void* x, const vo
                      static_cast<const S*>(x),
                      static_cast<const S*>(g),
                      pairs,
+                     by_row,
                      wide ? nullptr : static_cast<S*>(grad_weight),
                      wide ? static_cast<T*>(grad_weight) : nullptr,
                      threads}

@@ -58,6 +58,10 @@ def over_rulebook(
     relu: bool = False,
 ) -> SparseTensor:  # [M, D]
     """Convolve over a rulebook onto a level of a topology."""
+    num_out = topology.levels[level].coords.shape[0]
+    depthwise = groups > 1 and groups == weight.shape[2] and weight.shape[1] == 1
+    # off the CPU nothing reads it
+    listed = depthwise and x.features.device.type == "cpu"
     features = conv(
         x.features,
         weight,
@@ -65,9 +69,10 @@ def over_rulebook(
         book.in_rows,
         book.out_rows,
         book.segments,
-        topology.levels[level].coords.shape[0],
+        num_out,
         groups,
         symmetric=book.symmetric,
+        by_row=book.by_row(num_out) if listed else None,
         residual=residual,
         relu=relu,
     )

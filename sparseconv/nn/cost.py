@@ -108,6 +108,7 @@ PLACING = {
     "block_index",
     "item_order",
     "split_by_item",
+    "pairs_by_row",
 }
 
 

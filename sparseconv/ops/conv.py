@@ -27,7 +27,9 @@ def transpose_weight(
 #
 # Of a symmetric rulebook, pairs (i, o) of tap t are pairs (o, i) of the tap mirrored at the centre.
 # Its adjoint then reads the same pairs with the taps of the weight `mirrored`, and output rows
-# stay in order, which those of a rulebook read backwards do not.
+# stay in order, which those of a rulebook read backwards do not. `by_row`, the same pairs
+# listed by output row, spares depthwise layers making that list; of a symmetric rulebook it serves
+# the adjoint too.
 
 
 def _fake_conv(
@@ -41,44 +43,47 @@ def _fake_conv(
     groups,
     symmetric,
     mirrored,
+    by_row,
 ):
     return features.new_empty(num_out, weight.shape[2])
 
 
 def _setup_conv(ctx, inputs, output):
-    features, weight, bias, in_rows, out_rows, segments, _, *ctx.kind = inputs
-    ctx.save_for_backward(features, weight, in_rows, out_rows, segments)
+    features, weight, bias, in_rows, out_rows, segments, _, *ctx.kind, by_row = inputs
+    ctx.save_for_backward(features, weight, in_rows, out_rows, segments, by_row)
     ctx.has_bias = bias is not None
 
 
 def _conv_backward(ctx, grad):
-    features, weight, in_rows, out_rows, segments = ctx.saved_tensors
+    features, weight, in_rows, out_rows, segments, by_row = ctx.saved_tensors
     need_features, need_weight, need_bias = ctx.needs_input_grad[:3]
     grad_features = grad_weight = grad_bias = None
     if need_features:
         grad_features = _adjoint(
-            grad, weight, in_rows, out_rows, segments, features.shape[0], *ctx.kind
+            grad, weight, in_rows, out_rows, segments, features.shape[0], *ctx.kind, by_row
         )
     if need_weight:
         unrounded = weight.dtype != features.dtype
         grad_weight = _conv_grad_weight(
-            features, grad, in_rows, out_rows, segments, *ctx.kind, unrounded
+            features, grad, in_rows, out_rows, segments, *ctx.kind, unrounded, by_row
         )
     if ctx.has_bias and need_bias:
         grad_bias = grad.sum(0)
-    return grad_features, grad_weight, grad_bias, *[None] * 7
+    return grad_features, grad_weight, grad_bias, *[None] * 8
 
 
-def _adjoint(grad, weight, in_rows, out_rows, segments, num_in, groups, symmetric, mirrored):
+def _adjoint(
+    grad, weight, in_rows, out_rows, segments, num_in, groups, symmetric, mirrored, by_row
+):
     swapped = transpose_weight(weight, groups)
     rows = (in_rows, out_rows) if symmetric else (out_rows, in_rows)
-    return _conv(
-        grad, swapped, None, *rows, segments, num_in, groups, symmetric, mirrored != symmetric
-    )
+    kind = groups, symmetric, mirrored != symmetric
+    listed = by_row if symmetric else None
+    return _conv(grad, swapped, None, *rows, segments, num_in, *kind, listed)
 
 
 def _fake_conv_grad_weight(
-    features, grad, in_rows, out_rows, segments, groups, symmetric, mirrored, unrounded
+    features, grad, in_rows, out_rows, segments, groups, symmetric, mirrored, unrounded, by_row
 ):
     dtype = accumulator(features.dtype) if unrounded else features.dtype
     return features.new_empty(
@@ -87,35 +92,44 @@ def _fake_conv_grad_weight(
 
 
 def _setup_conv_grad_weight(ctx, inputs, output):
-    *tensors, groups, symmetric, mirrored, _ = inputs
+    *tensors, groups, symmetric, mirrored, _, by_row = inputs
     ctx.kind = groups, symmetric, mirrored
-    ctx.save_for_backward(*tensors)
+    ctx.save_for_backward(*tensors, by_row)
 
 
 def _conv_grad_weight_backward(ctx, grad_weight):
-    features, grad, in_rows, out_rows, segments = ctx.saved_tensors
+    features, grad, in_rows, out_rows, segments, by_row = ctx.saved_tensors
     need_features, need_grad = ctx.needs_input_grad[:2]
     to_features = to_grad = None
     if need_features:
         to_features = _adjoint(
-            grad, grad_weight, in_rows, out_rows, segments, features.shape[0], *ctx.kind
+            grad, grad_weight, in_rows, out_rows, segments, features.shape[0], *ctx.kind, by_row
         )
     if need_grad:
         to_grad = _conv(
-            features, grad_weight, None, in_rows, out_rows, segments, grad.shape[0], *ctx.kind
+            features,
+            grad_weight,
+            None,
+            in_rows,
+            out_rows,
+            segments,
+            grad.shape[0],
+            *ctx.kind,
+            by_row,
         )
-    return to_features, to_grad, *[None] * 7
+    return to_features, to_grad, *[None] * 8
 
 
 def _fake_conv_fused(
-    features, weight, bias, residual, relu, in_rows, out_rows, segments, num_out, groups
+    features, weight, bias, residual, relu, in_rows, out_rows, segments, num_out, groups, by_row
 ):
     return features.new_empty(num_out, weight.shape[2])
 
 
 _conv = define(
     "conv(Tensor features, Tensor weight, Tensor? bias, Tensor in_rows, Tensor out_rows, "
-    "Tensor segments, SymInt num_out, int groups, bool symmetric, bool mirrored) -> Tensor",
+    "Tensor segments, SymInt num_out, int groups, bool symmetric, bool mirrored, "
+    "Tensor? by_row) -> Tensor",
     reference=reference.conv,
     compiled=compiled("conv", "conv"),
     fake=_fake_conv,
@@ -124,7 +138,8 @@ _conv = define(
 )
 _conv_grad_weight = define(
     "conv_grad_weight(Tensor features, Tensor grad, Tensor in_rows, Tensor out_rows, "
-    "Tensor segments, int groups, bool symmetric, bool mirrored, bool unrounded) -> Tensor",
+    "Tensor segments, int groups, bool symmetric, bool mirrored, bool unrounded, "
+    "Tensor? by_row) -> Tensor",
     reference=reference.conv_grad_weight,
     compiled=compiled("conv", "conv_grad_weight"),
     fake=_fake_conv_grad_weight,
@@ -133,7 +148,8 @@ _conv_grad_weight = define(
 )
 _conv_fused = define(
     "conv_fused(Tensor features, Tensor weight, Tensor? bias, Tensor? residual, bool relu, "
-    "Tensor in_rows, Tensor out_rows, Tensor segments, SymInt num_out, int groups) -> Tensor",
+    "Tensor in_rows, Tensor out_rows, Tensor segments, SymInt num_out, int groups, "
+    "Tensor? by_row) -> Tensor",
     reference=reference.conv_fused,
     compiled=compiled("conv", "conv_fused"),
     fake=_fake_conv_fused,
@@ -151,6 +167,7 @@ def conv(
     groups: int = 1,
     *,
     symmetric: bool = False,
+    by_row: Tensor | None = None,  # [M + P + 69] int64
     residual: Tensor | None = None,  # [M, D]
     relu: bool = False,
 ) -> Tensor:  # [M, D]
@@ -173,6 +190,8 @@ def conv(
         groups: G.
         symmetric: whether (o, i) is a pair of tap K - 1 - t for every pair (i, o) of tap t, as in a
             submanifold layer: gradients then need no reordering. Not checked.
+        by_row: what `pairs_by_row` makes of the same pairs and `num_out`, or None. Depthwise layers
+            then need not make it; others do not read it.
         residual: same dtype, [M, D], added to the result, or None.
         relu: whether to replace negative results by 0.
 
@@ -199,7 +218,7 @@ def conv(
     check_pairs(in_rows, out_rows)
     rows = in_rows, out_rows, segments, num_out, groups
     if residual is None and not relu:
-        return _conv(features, weight, bias, *rows, symmetric, False)
+        return _conv(features, weight, bias, *rows, symmetric, False, by_row)
     if residual is not None:
         check_same_dtype("residual", residual, features)
         if residual.dim() != 2 or residual.shape[1] != weight.shape[2]:
@@ -208,10 +227,10 @@ def conv(
             )
     given = (features, weight, bias, residual)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
-        y = _conv(features, weight, bias, *rows, symmetric, False)
+        y = _conv(features, weight, bias, *rows, symmetric, False, by_row)
         y = y if residual is None else y + residual
         return torch.relu(y) if relu else y
-    return _conv_fused(features, weight, bias, residual, relu, *rows)
+    return _conv_fused(features, weight, bias, residual, relu, *rows, by_row)
 
 
 def conv_grad_weight(
@@ -223,6 +242,7 @@ def conv_grad_weight(
     groups: int = 1,
     *,
     symmetric: bool = False,
+    by_row: Tensor | None = None,  # [M + P + 69] int64
 ) -> Tensor:  # [K, C / G, D]
     """Sum the outer products of paired rows, tap by tap: `dW[t] = sum x[i]^T g[o]`.
 
@@ -234,6 +254,7 @@ def conv_grad_weight(
         segments: int64 [K + 1].
         groups: G, a divisor of C and D.
         symmetric: as for `conv`.
+        by_row: as for `conv`.
 
     Returns:
         float [K, C / G, D].
@@ -253,5 +274,5 @@ def conv_grad_weight(
                 f"{groups}",
             )
         )
-    kind = groups, symmetric, False, False
+    kind = groups, symmetric, False, False, by_row
     return _conv_grad_weight(features, grad, in_rows, out_rows, segments, *kind)

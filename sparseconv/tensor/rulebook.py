@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from sparseconv._errors import complain
+from sparseconv.ops.row_list import list_size, pairs_by_row
+
+_AS_IT_IS = nullcontext()
+
+
+def keepable() -> AbstractContextManager:
+    """Leave inference mode: what is kept may later be saved for a backward pass."""
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return _AS_IT_IS
+    return torch.inference_mode(False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +36,17 @@ class Rulebook:
         segments: int64 [K + 1], non-decreasing, from 0 to P.
         symmetric: whether (o, i) is a pair of tap K - 1 - t for every pair (i, o) of tap t, as
             where sites meet themselves under an odd kernel of stride 1; gradients are then faster.
+        lists: the pairs by output row, for depthwise layers: kept from call to call, neither saved
+            nor sent to other processes, for they are quickly made again.
     """
 
     in_rows: Tensor  # [P] int32
     out_rows: Tensor  # [P] int32
     segments: Tensor  # [K + 1] int64
     symmetric: bool = False
+    # under "out" by output row, under "in" by input row, as `backwards` sees them
+    lists: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    backwards: bool = field(default=False, init=False, repr=False)
 
     def __len__(self) -> int:
         """Return the number of pairs P."""
@@ -44,7 +60,29 @@ class Rulebook:
     @property
     def reversed(self) -> Rulebook:
         """The rulebook of the transposed convolution: the same tensors, names exchanged."""
-        return Rulebook(self.out_rows, self.in_rows, self.segments, self.symmetric)
+        book = Rulebook(self.out_rows, self.in_rows, self.segments, self.symmetric)
+        object.__setattr__(book, "lists", self.lists)
+        object.__setattr__(book, "backwards", not self.backwards)
+        return book
+
+    def by_row(
+        self,
+        num_out: int,
+    ) -> Tensor:  # [M + P + 69] int64
+        """Return the pairs by output row, made when first asked for; see `pairs_by_row`.
+
+        Args:
+            num_out: output rows M.
+        """
+        side = "in" if self.backwards else "out"
+        made = self.lists.get(side)
+        # a traced graph keeps a rulebook to the levels it was made for, as topologies do
+        stale = not torch.compiler.is_compiling() and made is not None
+        if made is None or (stale and made.shape[0] != list_size(num_out, len(self))):
+            with keepable():
+                made = pairs_by_row(self.in_rows, self.out_rows, self.segments, num_out)
+            self.lists[side] = made
+        return made
 
     @property
     def tap_of_pair(self) -> Tensor:
@@ -135,6 +173,9 @@ class Rulebook:
         return Rulebook(
             change(self.in_rows), change(self.out_rows), change(self.segments), self.symmetric
         )
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "lists": {}, "backwards": False}
 
     def __repr__(self) -> str:
         return f"Rulebook(pairs={self.in_rows.shape[0]}, taps={self.taps})"

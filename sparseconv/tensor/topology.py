@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,12 +15,11 @@ from sparseconv.ops.coords import output_coords, pyramid, site_index
 from sparseconv.ops.items import item_order, split_by_item
 from sparseconv.ops.rulebook import cube_rulebook, halve, rulebook
 from sparseconv.tensor.items import Items
-from sparseconv.tensor.rulebook import Rulebook
+from sparseconv.tensor.rulebook import Rulebook, keepable
 
 ROOT = "sites"
 CUBE = Geometry.submanifold(3)
 CORNERS = Geometry.make(2, 2)
-_AS_IT_IS = nullcontext()
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +48,9 @@ class Topology:
     uses it; memory is freed with the last tensor of the batch.
 
     Memory: 16 bytes a site, at most 32 for its index, 4 a site and 60 a block for its block index,
-    as much again and 16 a site where it is sampled between sites,
-    8 a pair of each rulebook; and where 3³ submanifold rulebooks or levels of half the resolution
-    were asked for, what `pyramid` takes.
+    as much again and 16 a site where it is sampled between sites, 8 a pair of each rulebook, as
+    much again and 8 a site where depthwise layers use it; and where 3³ submanifold rulebooks or
+    levels of half the resolution were asked for, what `pyramid` takes.
     """
 
     def __init__(self) -> None:
@@ -81,14 +79,14 @@ class Topology:
     def table(self, name: str) -> Tensor:
         """Return the site index of a level, built when first asked for."""
         if name not in self.tables:
-            with _keepable():
+            with keepable():
                 self.tables[name] = site_index(self.levels[name].coords)
         return self.tables[name]
 
     def blocks(self, name: str) -> Tensor:
         """Return the block index of a level, built when first asked for."""
         if name not in self.block_indices:
-            with _keepable():
+            with keepable():
                 self.block_indices[name] = block_index(self.levels[name].coords)
         return self.block_indices[name]
 
@@ -103,7 +101,7 @@ class Topology:
             a site about half-way between the ends of each axis.
         """
         if name not in self.centres:
-            with _keepable():
+            with keepable():
                 coords = self.levels[name].coords
                 middle = _middle(coords[:, 1:])
                 xyz = (coords[:, 1:] - middle).to(torch.int32)
@@ -127,7 +125,7 @@ class Topology:
             return self.rulebooks[key]
         if source == target and geometry.offsets == CUBE.offsets and geometry.stride == CUBE.stride:
             levels, depth = self.pyramid(source)
-            with _keepable():
+            with keepable():
                 made = cube_rulebook(self.levels[source].coords, levels, depth)
             self.rulebooks[key] = Rulebook(*made, symmetric=True)
         else:
@@ -144,7 +142,7 @@ class Topology:
         """Return the rows of a level by batch item, sorted when first asked for."""
         if name not in self.rows_by_item:
             level = self.levels[name]
-            with _keepable():
+            with keepable():
                 of_row = level.coords[:, 0].contiguous()
                 made = item_order(of_row, max(level.batch_size, 1))
             self.rows_by_item[name] = Items(of_row, *made)
@@ -159,7 +157,7 @@ class Topology:
 
     def split(self, book: Rulebook, target: str) -> Rulebook:
         """Split the taps of a rulebook onto a level by batch item, without keeping the result."""
-        with _keepable():
+        with keepable():
             made = split_by_item(
                 book.in_rows,
                 book.out_rows,
@@ -176,7 +174,7 @@ class Topology:
         if base not in self.pyramids:
             coords = self.levels[base].coords
             none = torch.zeros(0, dtype=torch.int64, device=coords.device)
-            with _keepable():
+            with keepable():
                 self.pyramids[base] = pyramid(coords, self.orders.pop(base, none))
         return self.pyramids[base], depth
 
@@ -194,7 +192,7 @@ class Topology:
         # rulebooks are merged from sorted sites; an index that is there already may be asked
         none = torch.zeros(0, dtype=torch.int64, device=coords.device)
         table = self.tables.get(source, none)
-        with _keepable():
+        with keepable():
             made = rulebook(coords, table, out_coords, list(offsets), list(stride), same_sites)
         return Rulebook(*made, symmetric=same_sites and mirrored(offsets) and set(stride) == {1})
 
@@ -213,7 +211,7 @@ class Topology:
             whole = shape is None or all(s == 2 * b for s, b in zip(shape, bound, strict=True))
             if whole and geometry.offsets == CORNERS.offsets and geometry.stride == CORNERS.stride:
                 levels, depth = self.pyramid(source)
-                with _keepable():
+                with keepable():
                     coords, *book = halve(level.coords, levels, depth)
                 self.rulebooks[f"{source}>{name}:{geometry.key}"] = Rulebook(*book)
                 self.halvings[name] = (self.halvings.get(source, (source, 0))[0], depth + 1)
@@ -283,13 +281,6 @@ class Topology:
         return {**self.__dict__, **{name: {} for name in mine}}
 
 
-def _keepable() -> AbstractContextManager:
-    """Leave inference mode: what is kept here may later be saved for a backward pass."""
-    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
-        return _AS_IT_IS
-    return torch.inference_mode(False)
-
-
 def _middle(
     xyz: Tensor,  # [N, 3] int32
 ) -> Tensor:  # [3] int64
@@ -303,7 +294,7 @@ def _middle(
 def _reached(coords: Tensor, geometry: Geometry, bound: Triple | None, transposed: bool) -> Tensor:
     lower, upper = ([], []) if bound is None else ([0, 0, 0], list(bound))
     offsets, stride = list(geometry.offsets), list(geometry.stride)
-    with _keepable():
+    with keepable():
         return output_coords(coords, offsets, stride, lower, upper, transposed)
 
 

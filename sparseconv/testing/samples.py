@@ -15,6 +15,7 @@ from torch import Tensor
 from sparseconv.ops.attention import ragged_attention
 from sparseconv.ops.blocks import block_index
 from sparseconv.ops.coords import pyramid, site_index, site_order
+from sparseconv.ops.row_list import pairs_by_row
 from sparseconv.testing import oracle
 from sparseconv.testing.scenes import scene
 
@@ -99,15 +100,22 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
         book = _shuffled(in_rows, out_rows, segments)
         taps, pairs = len(segments) - 1, len(in_rows)
         kind = 1, onto_itself, False
-        plain = (normal(n, 4), normal(taps, 4, 3), normal(3), *book, m, *kind)
+        plain = (normal(n, 4), normal(taps, 4, 3), normal(3), *book, m, *kind, None)
         yield Sample("conv", label, plain)
-        yield Sample("conv_grad_weight", label, (normal(n, 4), normal(m, 3), *book, *kind, False))
+        yield Sample(
+            "conv_grad_weight", label, (normal(n, 4), normal(m, 3), *book, *kind, False, None)
+        )
         # mirrored taps occur in gradients
         kind = 2, onto_itself, onto_itself
-        grouped = (normal(n, 4), normal(taps, 2, 6), None, *book, m, *kind)
+        grouped = (normal(n, 4), normal(taps, 2, 6), None, *book, m, *kind, None)
         yield Sample("conv", f"{label}-groups", grouped)
-        outer = (normal(n, 4), normal(m, 6), *book, *kind, True)
+        outer = (normal(n, 4), normal(m, 6), *book, *kind, True, None)
         yield Sample("conv_grad_weight", f"{label}-groups", outer)
+        kind, by_row = (3, onto_itself, onto_itself), pairs_by_row(*book, m)
+        alone = (normal(n, 3), normal(taps, 1, 3), normal(3), *book, m, *kind, by_row)
+        yield Sample("conv", f"{label}-depthwise", alone)
+        products = (normal(n, 3), normal(m, 3), *book, *kind, False, by_row)
+        yield Sample("conv_grad_weight", f"{label}-depthwise", products)
         yield Sample("aggregate", label, (normal(n, 3), *book[:2], None, m))
         yield Sample("aggregate", f"{label}-weights", (normal(n, 3), *book[:2], normal(pairs), m))
         yield Sample("pair_dot", label, (normal(n, 3), normal(m, 3), *book[:2]))
@@ -239,6 +247,16 @@ def _by_item() -> Iterator[Sample]:
         yield Sample("split_by_item", f"{name}-symmetric", (*_shuffled(*book), items, size, True))
 
 
+def _listed() -> Iterator[Sample]:
+    """Yield samples of listing pairs by output row."""
+    for label, (name, *geometry) in CASES.items():
+        in_rows, out_rows, segments, _, m = pairs_of(name, *geometry)
+        yield Sample("pairs_by_row", label, (in_rows, out_rows, segments, m))
+        mixed = _shuffled(in_rows, out_rows, segments)
+        yield Sample("pairs_by_row", f"{label}-shuffled", (*mixed, m + 1))
+        yield Sample("pairs_by_row", f"{label}-partly", (*mixed[:2], segments[:2], m))
+
+
 def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sample]:
     """Yield samples of the primitives that are for inference and have no gradient."""
     rng = torch.Generator().manual_seed(seed)
@@ -250,8 +268,8 @@ def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sam
         *book, n, m = pairs_of(name, *geometry)
         x, w = normal(n, 4), normal(len(book[2]) - 1, 2, 6)
         residual = normal(m, 6)
-        yield Sample("conv_fused", label, (x, w, normal(6), residual, True, *book, m, 2))
-        yield Sample("conv_fused", f"{label}-plain", (x, w, None, None, False, *book, m, 2))
+        yield Sample("conv_fused", label, (x, w, normal(6), residual, True, *book, m, 2, None))
+        yield Sample("conv_fused", f"{label}-plain", (x, w, None, None, False, *book, m, 2, None))
         wide = torch.promote_types(dtype, torch.float32)
         q, k, prior = (normal(v, 2).to(wide) for v in (m, n, len(book[2]) - 1))
         for likeness in range(3):
@@ -265,6 +283,7 @@ def placement() -> Iterator[Sample]:
     """Yield samples of the primitives on integers: index, look-up, output sites, rulebook."""
     yield from _joined()
     yield from _by_item()
+    yield from _listed()
     spec = oracle.Spec.of(3, 2, 1)
     offsets = [v for tap in spec.taps for v in spec.reads((0, 0, 0, 0), tap)[1:]]
     for name in ("random_sparse", "negative", "empty", "duplicates"):

@@ -72,6 +72,13 @@ def main(path, isa):
         "count": count,
     }
 
+    listed = np.empty(rows + count + 69, np.int64)
+
+    def by_row():
+        native.pairs_by_row(num_out=rows, list=address(listed), threads=1, **pairs)
+
+    by_row()
+
     def conv(weight, groups):
         native.conv(
             dtype=0,
@@ -87,6 +94,7 @@ def main(path, isa):
             stride_c=width,
             stride_d=1,
             bias=0,
+            by_row=address(listed) if groups > 1 else 0,
             residual=0,
             relu=False,
             y=address(y),
@@ -104,6 +112,7 @@ def main(path, isa):
             groups=groups,
             x=address(x),
             g=address(y),
+            by_row=address(listed) if groups > 1 else 0,
             grad_weight=address(to),
             wide=False,
             threads=1,
@@ -170,6 +179,7 @@ def main(path, isa):
         "U-Net rulebooks": lambda: unet(sites),
         "U-Net rulebooks, shuffled": lambda: unet(mixed),
         "forward": lambda: conv(dense, 1),
+        "pairs by row": by_row,
         "depthwise": lambda: conv(dense[:, :1], width),
         "depthwise weight gradient": lambda: weight_gradient(dense[:, 0].copy(), width),
         "weight gradient": lambda: weight_gradient(dense, 1),

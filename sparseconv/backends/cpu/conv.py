@@ -6,6 +6,7 @@ from torch import Tensor
 from sparseconv import _native
 from sparseconv._errors import complain
 from sparseconv.backends.cpu._arguments import DTYPES, dense, pairs, rows, taps_of
+from sparseconv.backends.cpu.row_list import listed
 from sparseconv.backends.reference.conv import accumulator
 
 
@@ -20,6 +21,7 @@ def conv(
     groups: int,
     symmetric: bool = False,
     mirrored: bool = False,
+    by_row: Tensor | None = None,  # [M + P + 69] int64
 ) -> Tensor:  # [M, D]
     """Return `y[o] = bias + sum over pairs (i, o) of tap t of x[i] W[t]`, group by group."""
     return _run(
@@ -33,6 +35,7 @@ def conv(
         segments,
         num_out,
         groups,
+        by_row,
         mirrored=mirrored,
     )
 
@@ -48,6 +51,7 @@ def conv_fused(
     segments: Tensor,  # [K + 1] int64
     num_out: int,
     groups: int,
+    by_row: Tensor | None = None,  # [M + P + 69] int64
 ) -> Tensor:  # [M, D]
     """Return `conv` plus the residual, and with `relu` the larger of that and 0."""
     return _run(
@@ -61,6 +65,7 @@ def conv_fused(
         segments,
         num_out,
         groups,
+        by_row,
         mirrored=False,
     )
 
@@ -76,12 +81,14 @@ def _run(
     segments: Tensor,  # [K + 1] int64
     num_out: int,
     groups: int,
+    by_row: Tensor | None,  # [M + P + 69] int64
     *,
     mirrored: bool,
 ) -> Tensor:  # [M, D]
     features = rows("features", features)
     in_rows, out_rows = pairs(in_rows, out_rows)
     segments, taps = taps_of(segments)
+    by_row = listed(by_row, in_rows.shape[0], num_out)
     dtype, (num_in, channels), width = features.dtype, features.shape, weight.shape[-1]
     wide_weight = weight.dtype != dtype
     if (wide_weight and weight.dtype != accumulator(dtype)) or not weight.is_cpu:
@@ -122,6 +129,7 @@ def _run(
         segments.data_ptr(),
         taps,
         in_rows.shape[0],
+        0 if by_row is None else by_row.data_ptr(),
         0 if residual is None else residual.data_ptr(),
         relu,
         y.data_ptr(),
@@ -140,6 +148,7 @@ def conv_grad_weight(
     symmetric: bool = False,
     mirrored: bool = False,
     unrounded: bool = False,
+    by_row: Tensor | None = None,  # [M + P + 69] int64
 ) -> Tensor:  # [K, C / G, D]
     """Return `dW[t] = sum over pairs (i, o) of tap t of x[i]^T g[o]`, group by group."""
     features = rows("features", features)
@@ -147,6 +156,7 @@ def conv_grad_weight(
     in_rows, out_rows = pairs(in_rows, out_rows)
     segments, taps = taps_of(segments)
     (num_in, channels), (num_out, width) = features.shape, grad.shape
+    by_row = listed(by_row, in_rows.shape[0], num_out)
     if groups < 1 or channels % groups or width % groups:
         raise ValueError(complain("groups", f"a divisor of {channels} and {width}", str(groups)))
     wide = accumulator(features.dtype)
@@ -168,6 +178,7 @@ def conv_grad_weight(
         segments.data_ptr(),
         taps,
         in_rows.shape[0],
+        0 if by_row is None else by_row.data_ptr(),
         grad_weight.data_ptr(),
         unrounded,
         torch.get_num_threads(),

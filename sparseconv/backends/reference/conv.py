@@ -22,6 +22,7 @@ def conv(
     groups: int,
     symmetric: bool = False,
     mirrored: bool = False,
+    by_row: Tensor | None = None,
 ) -> Tensor:  # [M, D]
     """Return `y[o] = bias + sum over pairs (i, o) of tap t of x[i] W[t]`, group by group."""
     return conv_fused(
@@ -49,6 +50,7 @@ def conv_fused(
     segments: Tensor,  # [K + 1] int64
     num_out: int,
     groups: int,
+    by_row: Tensor | None = None,
 ) -> Tensor:  # [M, D]
     """Return `conv` plus the residual, and with `relu` the larger of that and 0."""
     wide = accumulator(features.dtype)
@@ -81,6 +83,7 @@ def conv_grad_weight(
     symmetric: bool = False,
     mirrored: bool = False,
     unrounded: bool = False,
+    by_row: Tensor | None = None,
 ) -> Tensor:  # [K, C / G, D]
     """Return `dW[t] = sum over pairs (i, o) of tap t of x[i]^T g[o]`, group by group."""
     wide = accumulator(features.dtype)
