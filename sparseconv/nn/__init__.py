@@ -54,6 +54,7 @@ from sparseconv.nn.features import (
     Sigmoid,
     SiLU,
 )
+from sparseconv.nn.foreign_weights import load_foreign, scn_init
 from sparseconv.nn.fuse import fuse
 from sparseconv.nn.norm import BatchNorm
 from sparseconv.nn.pool import (
@@ -137,4 +138,6 @@ __all__ = [
     "families",
     "family",
     "fuse",
+    "load_foreign",
+    "scn_init",
 ]
