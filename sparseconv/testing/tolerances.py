@@ -53,6 +53,12 @@ TABLE: dict[tuple[torch.dtype, str], float] = {
     # the mean loss of some ten training steps against float32's: dozens of steps on activations and
     # gradients of 8 bits lead to other weights of the same quality
     (torch.bfloat16, "loss"): 8,
+    # compiled kernels against the reference, in units of the largest number: thousands of pairs
+    # summed in another order; a 16-bit result is off by one rounding of it at most
+    (torch.float64, "kernel"): 512,
+    (torch.float32, "kernel"): 96,
+    (torch.bfloat16, "kernel"): 1,
+    (torch.float16, "kernel"): 1,
     # a choice, not a sum: exact in every dtype
     (torch.float64, "choice"): 0,
     (torch.float32, "choice"): 0,
@@ -66,9 +72,9 @@ def tolerance(dtype: torch.dtype, quantity: str, terms: int = 1) -> dict[str, fl
 
     Args:
         dtype: of the result.
-        quantity: `"forward"`, `"grad_features"`, `"grad_weight"` or `"choice"`; `"formula"` (not
-            float16); `"traced"`, `"logits"`, `"net"`, `"grad_net"` (float32 alone); `"loss"`
-            (bfloat16 alone).
+        quantity: `"forward"`, `"grad_features"`, `"grad_weight"`, `"kernel"` or `"choice"`;
+            `"formula"` (not float16); `"traced"`, `"logits"`, `"net"`, `"grad_net"` (float32
+            alone); `"loss"` (bfloat16 alone).
         terms: products summed into one number, such as `K * C`.
 
     Returns:

@@ -7,9 +7,10 @@ pytest.importorskip("sparseconv._native", reason="the compiled module is not ins
 
 from sparseconv.backends.cpu import conv as cpu
 from sparseconv.backends.reference import conv as reference
+from sparseconv.testing.tolerances import tolerance
 
 # relative to the largest magnitude: sums of at most 3000 terms, stored in the dtype
-CLOSE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 WIDTHS = [(1, 1), (3, 5), (5, 17), (17, 3), (64, 64), (100, 33), (200, 130), (20, 300)]
 
 
@@ -29,7 +30,9 @@ def agree(found, expected):
     assert found.dtype == expected.dtype and found.shape == expected.shape
     found, expected = found.double(), expected.double()
     scale = float(expected.abs().max()) if expected.numel() else 0.0
-    torch.testing.assert_close(found, expected, rtol=0, atol=CLOSE[agree.dtype] * max(scale, 1.0))
+    torch.testing.assert_close(
+        found, expected, rtol=0, atol=tolerance(agree.dtype, "kernel")["atol"] * max(scale, 1.0)
+    )
 
 
 def check(dtype, n, m, pairs, channels, width, groups, *, ordered, bias=True):
@@ -46,13 +49,13 @@ def check(dtype, n, m, pairs, channels, width, groups, *, ordered, bias=True):
 
 
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
-@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("channels", "width"), WIDTHS)
 def test_widths(isa, dtype, channels, width, ordered):
     check(dtype, 90, 70, 700, channels, width, 1, ordered=ordered, bias=ordered)
 
 
-@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     ("channels", "width", "groups"),
     [(12, 24, 4), (6, 3, 3), (24, 24, 24), (24, 48, 24), (70, 70, 70)],

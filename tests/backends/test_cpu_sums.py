@@ -10,8 +10,9 @@ from sparseconv.backends.cpu.pool import pool_max, pool_max_grad
 from sparseconv.backends.reference import aggregate as reference
 from sparseconv.backends.reference.pool import pool_max as reference_pool_max
 from sparseconv.backends.reference.pool import pool_max_grad as reference_pool_max_grad
+from sparseconv.testing.tolerances import tolerance
 
-CLOSE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 SIZES = [(0, 0, 0), (5, 0, 0), (5, 7, 0), (50, 40, 300), (300, 2, 900), (60, 9000, 12000)]
 
 
@@ -24,12 +25,12 @@ def random_pairs(n, m, pairs, *, ordered):
 def agree(found, expected, dtype):
     assert found.dtype == expected.dtype
     scale = float(expected.abs().max()) if expected.numel() else 0.0
-    close = CLOSE[dtype] * max(scale, 1.0)
+    close = tolerance(dtype, "kernel")["atol"] * max(scale, 1.0)
     torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=close)
 
 
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
-@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("channels", [1, 3, 17, 64])
 def test_sums_and_dots(isa, dtype, channels, ordered):
     for n, m, pairs in SIZES:
@@ -44,7 +45,7 @@ def test_sums_and_dots(isa, dtype, channels, ordered):
 
 
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
-@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("channels", [1, 17, 64])
 def test_maxima_ties_and_numbers_that_are_none(isa, dtype, channels, ordered):
     for n, m, pairs in SIZES:
@@ -60,7 +61,7 @@ def test_maxima_ties_and_numbers_that_are_none(isa, dtype, channels, ordered):
         torch.testing.assert_close(found, best, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("channels", [1, 22, 64, 150])
 def test_windows_tap_by_tap(isa, dtype, channels):
     # the pairs of a rulebook: output rows rise within a tap and fall back to the next
@@ -75,7 +76,7 @@ def test_windows_tap_by_tap(isa, dtype, channels):
 
 
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
-@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_few_rows_of_many_pairs(isa, dtype, ordered):
     # a sum over each scan; row 1 is an empty one
     in_rows, out_rows = random_pairs(400, 4, 40_000, ordered=ordered)
@@ -87,7 +88,7 @@ def test_few_rows_of_many_pairs(isa, dtype, ordered):
         agree(cpu.aggregate(*args), reference.aggregate(*args), dtype)
 
 
-@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("channels", [1, 17, 150])
 def test_gradients_go_to_the_row_that_won(isa, dtype, channels):
     for n, m in ((0, 0), (5, 0), (0, 7), (40, 300), (3000, 900)):

@@ -9,8 +9,9 @@ from sparseconv.backends.cpu import conv as cpu_conv
 from sparseconv.backends.cpu import taps as cpu
 from sparseconv.backends.reference import conv as reference_conv
 from sparseconv.backends.reference import taps as reference
+from sparseconv.testing.tolerances import tolerance
 
-CLOSE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # inputs, sites, pairs of each tap; several blocks of rows, taps and rows without pairs
 SIZES = [
     (0, 0, [0, 0]),
@@ -38,12 +39,12 @@ def random_book(n, m, counts, *, ordered):
 def agree(found, expected, dtype):
     assert found.dtype == expected.dtype and found.shape == expected.shape
     scale = float(expected.abs().max()) if expected.numel() else 0.0
-    close = CLOSE[dtype] * max(scale, 1.0)
+    close = tolerance(dtype, "kernel")["atol"] * max(scale, 1.0)
     torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=close)
 
 
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
-@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("channels", "groups"), GROUPS)
 def test_sums_and_dots(isa, dtype, channels, groups, ordered):
     for n, m, counts in SIZES:

@@ -11,7 +11,7 @@ def test_tolerance_grows_with_the_root_of_the_terms():
 
 def test_every_dtype_has_every_quantity():
     dtypes = {dtype for dtype, _ in TABLE}
-    whole = {"forward", "grad_features", "grad_weight", "choice"}
+    whole = {"forward", "grad_features", "grad_weight", "kernel", "choice"}
     some = {"net", "grad_net", "traced", "logits", "loss", "formula"}
     assert {quantity for _, quantity in TABLE} == whole | some
     assert {(d, q) for d in dtypes for q in whole} <= set(TABLE)
