@@ -211,6 +211,35 @@ def test_a_dense_tensor_is_a_full_grid(backend, entry):
     torch.testing.assert_close(rows, sparse.features, **CLOSE)
 
 
+# numbers kept for gradients, in inputs of 64 channels: the rest of a step's twelve is theirs
+KEPT, KEPT_BY = 6, {"dcnv3": 9, "dim": 11}
+
+
+def test_little_is_kept_for_gradients(entry):
+    if entry.key == "dense":
+        pytest.skip("a grid is as large as it is")
+    coords = room(3000)
+    coords[:, 1:] -= coords[:, 1:].amin(0)
+    extent = tuple((coords[:, 1:].amax(0) + 1).tolist())
+    x = sc.SparseTensor(coords, torch.randn(len(coords), 64), extent, batch_size=1)
+    layer = entry.make(64, 64, extent)
+    own = {t.untyped_storage().data_ptr() for t in (*layer.parameters(), *layer.buffers())}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if tensor.is_floating_point() and storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    x.features.requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        y = layer(x)
+    numbers = sum(storage.nbytes() for storage in kept.values()) / 4
+    assert 0.9 < numbers / x.features.numel() <= KEPT_BY.get(entry.key, KEPT)
+    assert y.features.requires_grad
+
+
 def test_primitives_are_those_that_run(entry):
     x = view("random_sparse", torch.float32)
     with sc.use_backend("auto"):
