@@ -10,14 +10,17 @@ struct Place {
   Positions where;
 
   Place(Address blocks, std::int64_t words, std::int64_t num_in, Address items, Address positions,
-        bool wide, std::int64_t rows, std::int64_t taps, std::int64_t groups)
+        bool wide, std::int64_t rows, std::int64_t taps, std::int64_t groups, Address grid,
+        std::int64_t pitch)
       : where{BlockIndex(checked(blocks, words, num_in)),
               pointer<const std::int32_t>(items),
               pointer<const void>(positions),
               wide,
               rows,
               taps,
-              groups} {}
+              groups,
+              pointer<const void>(grid),
+              pitch} {}
 
  private:
   static const std::int32_t* checked(Address blocks, std::int64_t words, std::int64_t num_in) {
@@ -44,12 +47,13 @@ void bind_sample(nb::module_& m) {
       },
       nb::arg("coords"), nb::arg("n"), nb::arg("threads"), "Return the block index of sites.");
 
-  nb::class_<Place>(m, "Positions", "Positions [rows, taps, groups, 3] in a block index.")
+  nb::class_<Place>(m, "Positions", "Positions [rows, taps, groups, 3] of items [rows] in a block index; or, with a grid, "
+                    "heads [rows, pitch] of sites [rows, 4].")
       .def(nb::init<Address, std::int64_t, std::int64_t, Address, Address, bool, std::int64_t,
-                    std::int64_t, std::int64_t>(),
+                    std::int64_t, std::int64_t, Address, std::int64_t>(),
            nb::arg("blocks"), nb::arg("words"), nb::arg("num_in"), nb::arg("items"),
            nb::arg("positions"), nb::arg("wide"), nb::arg("rows"), nb::arg("taps"),
-           nb::arg("groups"));
+           nb::arg("groups"), nb::arg("grid") = 0, nb::arg("pitch") = 0);
 
   const nb::call_guard<nb::gil_scoped_release> release;
   m.def(
@@ -75,29 +79,27 @@ void bind_sample(nb::module_& m) {
   m.def(
       "deform_conv",
       [](int dtype, const Place& place, std::int64_t channels, std::int64_t width,
-         std::int64_t groups, Address x, Address mask, Address weight, Address bias, Address y,
+         std::int64_t groups, bool squash, Address x, Address weight, Address bias, Address y,
          int threads) {
-        deform_conv(dtype, place.where, {channels, width, groups}, pointer<void>(x),
-                    pointer<void>(mask), pointer<void>(weight), pointer<void>(bias),
-                    pointer<void>(y), threads);
+        deform_conv(dtype, place.where, {channels, width, groups, squash}, pointer<void>(x),
+                    pointer<void>(weight), pointer<void>(bias), pointer<void>(y), threads);
       },
       nb::arg("dtype"), nb::arg("place"), nb::arg("channels"), nb::arg("width"), nb::arg("groups"),
-      nb::arg("x"), nb::arg("mask"), nb::arg("weight"), nb::arg("bias"), nb::arg("y"),
-      nb::arg("threads"), release, "Write y; mask and bias 0 for none.");
+      nb::arg("squash"), nb::arg("x"), nb::arg("weight"), nb::arg("bias"), nb::arg("y"),
+      nb::arg("threads"), release, "Write y; bias 0 for none.");
   m.def(
       "deform_conv_grad",
       [](int dtype, const Place& place, std::int64_t channels, std::int64_t width,
-         std::int64_t groups, Address x, Address mask, Address weight, Address g, Address grad_x,
-         Address grad_positions, Address grad_mask, Address grad_weight, int threads) {
-        deform_conv_grad(dtype, place.where, {channels, width, groups}, pointer<void>(x),
-                         pointer<void>(mask), pointer<void>(weight), pointer<void>(g),
-                         pointer<void>(grad_x), pointer<void>(grad_positions),
-                         pointer<void>(grad_mask), pointer<void>(grad_weight), threads);
+         std::int64_t groups, bool squash, Address x, Address weight, Address g, Address grad_x,
+         Address grad_heads, Address grad_weight, int threads) {
+        deform_conv_grad(dtype, place.where, {channels, width, groups, squash}, pointer<void>(x),
+                         pointer<void>(weight), pointer<void>(g), pointer<void>(grad_x),
+                         pointer<void>(grad_heads), pointer<void>(grad_weight), threads);
       },
       nb::arg("dtype"), nb::arg("place"), nb::arg("channels"), nb::arg("width"), nb::arg("groups"),
-      nb::arg("x"), nb::arg("mask"), nb::arg("weight"), nb::arg("g"), nb::arg("grad_x"),
-      nb::arg("grad_positions"), nb::arg("grad_mask"), nb::arg("grad_weight"), nb::arg("threads"),
-      release, "Write the gradients.");
+      nb::arg("squash"), nb::arg("x"), nb::arg("weight"), nb::arg("g"), nb::arg("grad_x"),
+      nb::arg("grad_heads"), nb::arg("grad_weight"), nb::arg("threads"), release,
+      "Write the gradients.");
 }
 
 }  // namespace sparseconv

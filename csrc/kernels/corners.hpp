@@ -1,55 +1,14 @@
 // Where samples are read: the corners of the cells about the positions of a row.
 #pragma once
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <cstdlib>
 
-#include "core/block_index.hpp"
 #include "core/buffer.hpp"
 #include "core/parallel.hpp"
+#include "kernels/positions.hpp"
 #include "simd/dispatch.hpp"
 
 namespace sparseconv {
-
-// Positions [rows, taps, groups, 3] in an index of sites.
-struct Positions {
-  BlockIndex index;
-  const std::int32_t* items;  // [rows]
-  const void* values;
-  bool wide;  // double, else float
-  std::int64_t rows, taps, groups;
-
-  std::int64_t cells() const { return taps * groups; }
-  const void* of(std::int64_t row) const {
-    return static_cast<const char*>(values) + row * bytes();
-  }
-  std::int64_t bytes() const { return 3 * cells() * (wide ? 8 : 4); }
-
-  // The cell of position i of a row and, where wanted, the fractions of the way to the next; false
-  // for what is no number or beyond int32. At an integer the cell above it.
-  template <class T>
-  bool cell(std::int64_t row, std::int64_t i, std::int32_t* at, T* fraction) const {
-    return wide ? cell_of<double>(row, i, at, fraction) : cell_of<float>(row, i, at, fraction);
-  }
-
- private:
-  template <class P, class T>
-  bool cell_of(std::int64_t row, std::int64_t i, std::int32_t* at, T* fraction) const {
-    const P* p = static_cast<const P*>(values) + 3 * (row * cells() + i);
-    for (int a = 0; a < 3; ++a) {
-      const P low = std::floor(p[a]);
-      if (!(low >= P(-2147483648.0) && low < P(2147483648.0))) return false;
-      at[a] = std::int32_t(low);
-      if (fraction == nullptr) continue;
-      if constexpr (sizeof(T) > sizeof(P))
-        fraction[a] = T(p[a]) - T(low);
-      else
-        fraction[a] = T(p[a] - low);
-    }
-    return true;
-  }
-};
 
 template <class T>
 const SampleLoops<T>& sample_loops() {
@@ -145,14 +104,41 @@ struct Window {
     return where.cells() >= least_cells && block(where, row, middle);
   }
 
-  // The block of the middle position; false where it is nowhere or near an end of int32.
+  // The block of the middle position, or of the site that taps are moved about; false where it is
+  // nowhere or near an end of int32.
   static bool block(const Positions& where, std::int64_t row, Site& middle) {
-    std::int32_t at[3];
-    if (!where.cell<float>(row, where.cells() / 2, at, static_cast<float*>(nullptr))) return false;
-    middle = {where.items[row], at[0] >> block_shift, at[1] >> block_shift, at[2] >> block_shift};
-    // at the ends of int32 a window would wrap around
-    constexpr std::int32_t end = (1 << 29) - 4;
-    return std::abs(middle.x) < end && std::abs(middle.y) < end && std::abs(middle.z) < end;
+    const Site base = where.base(row);
+    std::int32_t at[3] = {base.x, base.y, base.z};
+    // taps that are moved lie about their site: offsets are not read for this
+    if (where.grid == nullptr &&
+        !where.cell<float>(row, where.cells() / 2, at, static_cast<float*>(nullptr)))
+      return false;
+    middle = {base.b, at[0] >> block_shift, at[1] >> block_shift, at[2] >> block_shift};
+    // at the ends of int32 a window would wrap around, and what is counted from a base far earlier
+    if (where.grid == nullptr) return within(middle, (1 << 29) - 4);
+    return within(middle, (1 << 28) - 4) && within(base, 1 << 30);
+  }
+  static bool within(const Site& at, std::int32_t end) {
+    return at.x > -end && at.x < end && at.y > -end && at.y < end && at.z > -end && at.z < end;
+  }
+
+  // Places and fractions of a row in its window; whether all lie there. room [3, cells] of the type
+  // of the positions.
+  template <class T>
+  static bool cells(const Positions& where, std::int64_t row, const Site& middle, void* room,
+                    std::int32_t* place, T* fraction) {
+    const SampleLoops<T>& loops = sample_loops<T>();
+    const Site base = where.base(row);
+    std::int32_t from[3];
+    origin(middle, from);
+    const std::int32_t counted[3] = {base.x, base.y, base.z};
+    for (int a = 0; a < 3; ++a)
+      from[a] = std::int32_t(std::uint32_t(from[a]) - std::uint32_t(counted[a]));
+    if (where.wide)
+      return loops.cells_f64(where.from_base(row, static_cast<double*>(room)), where.cells(), from,
+                             place, fraction);
+    return loops.cells_f32(where.from_base(row, static_cast<float*>(room)), where.cells(), from,
+                           place, fraction);
   }
 
   // Call visit(block, first cell in the window) for each of the 27 blocks.
@@ -185,6 +171,7 @@ class Corners {
         near_(where.index),
         place_(where.cells()),
         far_(8 * where.cells()),
+        room_(3 * where.cells()),
         window_(window_side * window_side * window_side) {
     for (int bit = 0; bit < 64; ++bit) {
       const auto at = [&](int axis) { return (bit >> (5 - axis) & 1) << 1 | (bit >> (2 - axis) & 1); };
@@ -195,18 +182,11 @@ class Corners {
   // The cells of a row. scale [cells] or null is handed on; fractions [3, cells] are written.
   CellRow<T> row(std::int64_t row, const T* scale, T* fraction) {
     const std::int64_t n = where_.cells();
-    const SampleLoops<T>& loops = sample_loops<T>();
     Site middle;
     bool all = false;
     if (Window::of(where_, row, middle)) {
       if (!filled_ || !(middle == middle_)) fill(middle);
-      std::int32_t origin[3];
-      Window::origin(middle, origin);
-      const std::int64_t first = 3 * row * n;
-      all = where_.wide ? loops.cells_f64(static_cast<const double*>(where_.values) + first, n,
-                                          origin, place_.data(), fraction)
-                        : loops.cells_f32(static_cast<const float*>(where_.values) + first, n,
-                                          origin, place_.data(), fraction);
+      all = Window::cells(where_, row, middle, room_.data(), place_.data(), fraction);
     } else {
       std::fill_n(place_.data(), n, -1);
     }
@@ -243,7 +223,7 @@ class Corners {
     }
     const NearBlocks::Found* found[8];
     const int across = NearBlocks::about(
-        {where_.items[row], at[0], at[1], at[2]},
+        {where_.base(row).b, at[0], at[1], at[2]},
         [&](const Site& block) -> const NearBlocks::Found& { return near_.find(block, ids_); },
         [&](int c, const NearBlocks::Found& one) { found[c] = &one; });
     for (int c = 0; c < 8; ++c) {
@@ -261,7 +241,9 @@ class Corners {
   const Positions& where_;
   Ids ids_;
   NearBlocks near_;
-  Buffer<std::int32_t> place_, far_, window_;
+  Buffer<std::int32_t> place_, far_;
+  Buffer<double> room_;
+  Buffer<std::int32_t> window_;
   std::int16_t cell_[64];
   Site middle_{};
   bool filled_ = false;

@@ -6,7 +6,7 @@ namespace sparseconv {
 namespace {
 
 // rows whose samples of a tap are multiplied at a time, fewer where rows have many cells
-constexpr std::int64_t most_rows = 64, least_rows = 8, tile_cells = 16384;
+constexpr std::int64_t most_rows = 128, least_rows = 8, tile_cells = 16384;
 constexpr std::int64_t task_tiles = 4;
 
 // A block of the weight of one tap that fits an outer product, and where it lies among those.
@@ -20,13 +20,13 @@ struct Deform {
   const Positions& where;
   const DeformShape& shape;
   const S* x;
-  const S* mask;
   const S* weight;
   int threads;
 
   const Loops<T, T>& products = plain_loops<T>();
   const SampleLoops<T>& samples = sample_loops<T>();
   const std::int64_t n = where.cells();
+  const bool masked = where.pitch > 3 * n;
   const std::int64_t tile_rows = std::clamp(tile_cells / n, least_rows, most_rows);
   const std::int64_t channels = shape.channels, width = shape.width;
   const std::int64_t per_group = shape.channels / shape.groups;
@@ -54,14 +54,15 @@ struct Deform {
                   : per_group * products.padded(group_width);
   }
 
-  // The corners of a tile's rows, and of every tap and part of the channels the rows that have some.
+  // The corners of a tile's rows, and of every tap the rows that have some.
   struct Tile {
     Tile(const Deform& of, bool every)
         : room(8 * of.n + 8),
           memory(of.tile_rows * room, every),
           begin(of.tile_rows * (of.n + 1)),
-          some((of.n + of.where.taps) * of.tile_rows),
-          counts(of.n + of.where.taps),
+          some(of.where.taps * of.tile_rows),
+          counts(of.where.taps),
+          logits(of.n),
           fraction(3 * of.n * (every ? of.tile_rows : 1)),
           scale(of.n * (every ? of.tile_rows : 1)),
           read(of.tile_rows * of.channels) {}
@@ -69,9 +70,9 @@ struct Deform {
     const std::int64_t room;     // corners of a row, and eight that may be overwritten
     CornerMemory<T> memory;      // [row, tap, part]
     Buffer<std::int32_t> begin;  // [row, tap, part], a last one each row
-    Buffer<std::int32_t> some;   // [tap, part], then [tap]: rows with a sample
+    Buffer<std::int32_t> some;   // [tap, .], rows with a sample
     Buffer<std::int32_t> counts;
-    Buffer<T> fraction, scale, read;
+    Buffer<T> logits, fraction, scale, read;
     std::int64_t rows = 0;
   };
 
@@ -82,40 +83,59 @@ struct Deform {
     std::fill_n(tile.counts.data(), tile.counts.size(), 0);
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t row = row_at(r), keep = every ? r : 0;
-      if (order.size() > 0 && r + 2 < rows) {
-        fetch(where.of(row_at(r + 2)), where.bytes());
-        if (mask != nullptr)
-          fetch(mask + row_at(r + 2) * n, n * std::int64_t(sizeof(S)));
-      }
+      if (order.size() > 0 && r + 2 < rows) fetch(where.of(row_at(r + 2)), where.bytes());
       T* scale = tile.scale.data() + keep * n;
-      if (mask != nullptr) loops.widen(mask + row * n, scale, n);
-      const CellRow<T> cells = corners.row(row, mask == nullptr ? nullptr : scale,
-                                           tile.fraction.data() + 3 * keep * n);
+      if (masked && where.wide) masks<double>(row, tile.logits.data(), scale);
+      if (masked && !where.wide) masks<float>(row, tile.logits.data(), scale);
+      const CellRow<T> cells =
+          corners.row(row, masked ? scale : nullptr, tile.fraction.data() + 3 * keep * n);
       std::int32_t* begin = tile.begin.data() + r * (n + 1);
       samples.corners(cells, 0, 1, n, every, begin, tile.memory.list(), r * tile.room);
-      for (std::int64_t i = 0; i < n; ++i) list(tile, i, r, begin[i + 1] - begin[i]);
-      if (where.groups > 1)
-        for (std::int64_t t = 0; t < where.taps; ++t)
-          list(tile, n + t, r, begin[(t + 1) * where.groups] - begin[t * where.groups]);
+      for (std::int64_t t = 0; t < where.taps; ++t) {
+        // written in any case, which no branch has to guess
+        std::int32_t& count = tile.counts[t];
+        tile.some[t * tile_rows + count] = std::int32_t(r);
+        count += begin[(t + 1) * where.groups] > begin[t * where.groups];
+      }
     }
   }
 
-  // Add a row to a list where it has something: written in any case, which no branch has to guess.
-  void list(Tile& tile, std::int64_t i, std::int64_t r, std::int32_t corners) const {
-    std::int32_t& count = tile.counts[i];
-    tile.some[i * tile_rows + count] = std::int32_t(r);
-    count += corners > 0;
+  // The masks of a row, [taps, groups]: behind the offsets, group by group.
+  template <class P>
+  void masks(std::int64_t row, T* room, T* to) const {
+    const P* from = static_cast<const P*>(where.of(row)) + 3 * n;
+    for (std::int64_t h = 0; h < where.groups; ++h)
+      for (std::int64_t t = 0; t < where.taps; ++t)
+        room[t * where.groups + h] = T(from[h * where.taps + t]);
+    if (shape.squash)
+      samples.squash(room, to, n);
+    else
+      std::copy_n(room, n, to);
+  }
+
+  // Write the derivatives of a row's heads from those of its positions and of their scales.
+  template <class P>
+  void write_heads(std::int64_t row, const P* slopes, const T* by_scale, const T* scale,
+                   void* grad_heads) const {
+    P* to = static_cast<P*>(grad_heads) + row * where.pitch;
+    for (std::int64_t h = 0; h < where.groups; ++h)
+      for (std::int64_t t = 0; t < where.taps; ++t) {
+        const std::int64_t i = t * where.groups + h, j = h * where.taps + t;
+        for (int a = 0; a < 3; ++a) to[3 * j + a] = slopes[3 * i + a];
+        if (masked)
+          to[3 * n + j] = P(shape.squash ? by_scale[i] * scale[i] * (1 - scale[i]) : by_scale[i]);
+      }
   }
 
   // Rows that have a sample of tap t; their samples [., C] follow one another.
   std::int64_t read(Tile& tile, std::int64_t t, const T* from, const std::int32_t*& some) const {
-    const std::int64_t at = where.groups > 1 ? n + t : t;
-    some = tile.some.data() + at * tile_rows;
-    for (std::int64_t h = 0; h < where.groups && tile.counts[at] > 0; ++h)
+    some = tile.some.data() + t * tile_rows;
+    const std::int64_t count = tile.counts[t];
+    for (std::int64_t h = 0; h < where.groups && count > 0; ++h)
       samples.sum_lists(from + h * per_part, channels, per_part, tile.memory.list(),
-                        tile.begin.data() + t * where.groups + h, n + 1, some, tile.counts[at],
+                        tile.begin.data() + t * where.groups + h, n + 1, some, count,
                         tile.read.data() + h * per_part, channels);
-    return tile.counts[at];
+    return count;
   }
 
   void forward(const S* bias, S* y) const {
@@ -178,7 +198,7 @@ struct Deform {
     return list;
   }
 
-  void backward(const S* g, S* grad_x, void* grad_positions, S* grad_mask, S* grad_weight) const {
+  void backward(const S* g, S* grad_x, void* grad_heads, S* grad_weight) const {
     const Buffer<T> weights = packed(true);
     const std::vector<Part> blocks = parts();
     const Part& end = blocks.back();
@@ -187,7 +207,7 @@ struct Deform {
     const Chunks chunks(where, order.size() > 0 ? order.data() : nullptr,
                         where.taps * tap_size / (2 * channels), threads);
     Buffer<T> outer(chunks.count() * where.taps * tap_size);
-    prefer_large_pages(grad_positions, where.rows * where.bytes());
+    prefer_large_pages(grad_heads, where.rows * where.bytes());
     SiteSums<S, T> total(grad_x, where.index.rows() * channels);
     Buffer<T> zeros(products.padded(per_group));
     std::fill_n(zeros.data(), zeros.size(), T(0));
@@ -195,7 +215,7 @@ struct Deform {
       T* mine = outer.data() + chunk * where.taps * tap_size;
       std::fill_n(mine, where.taps * tap_size, T(0));
       run_chunk(chunks, chunk, blocks, tap_size, weights.data(), zeros.data(), g, to, mine,
-                grad_positions, grad_mask);
+                grad_heads);
     });
     total.write(loops, threads);
     parallel_tasks(where.taps * std::int64_t(blocks.size()), threads, [&](std::int64_t task) {
@@ -218,7 +238,7 @@ struct Deform {
 
   void run_chunk(const Chunks& chunks, std::int64_t chunk, const std::vector<Part>& blocks,
                  std::int64_t tap_size, const T* weights, const T* zeros, const S* g, T* to,
-                 T* outer, void* grad_positions, S* grad_mask) const {
+                 T* outer, void* grad_heads) const {
     const Chunks::Touched& touched = chunks.touched(chunk);
     Buffer<T> near(touched.sites * channels);
     chunks.gather(chunk, loops, x, channels, near.data());
@@ -229,6 +249,7 @@ struct Deform {
     const std::int64_t ld = channels + products.padded(1);
     Buffer<T> grad(tile_rows * width), back(tile_rows * ld), dots(8 * n), to_scale(n);
     const std::int64_t most = 8 * tile_rows + 8;
+    Buffer<double> slopes(3 * n);
     Buffer<std::int32_t> numbers(tile_rows), rows(most), with(most);
     Buffer<T> shares(most), found(most), parts(tile_rows * tile.room);
     for (std::int64_t i = 0; i < tile_rows; ++i) numbers[i] = std::int32_t(i);
@@ -273,10 +294,14 @@ struct Deform {
         const std::int32_t* begin = tile.begin.data() + r * (n + 1);
         for (std::int32_t p = begin[0]; p < begin[n]; ++p)
           dots[tile.memory.codes[p]] = parts[p];
-        write_slopes(where, row, dots.data(), tile.fraction.data() + 3 * r * n,
-                     mask == nullptr ? nullptr : tile.scale.data() + r * n, grad_positions,
+        const T* scale = masked ? tile.scale.data() + r * n : nullptr;
+        write_slopes(where, dots.data(), tile.fraction.data() + 3 * r * n, scale, slopes.data(),
                      to_scale.data());
-        if (mask != nullptr) loops.narrow(to_scale.data(), grad_mask + row * n, n);
+        if (where.wide)
+          write_heads<double>(row, slopes.data(), to_scale.data(), scale, grad_heads);
+        else
+          write_heads<float>(row, reinterpret_cast<const float*>(slopes.data()), to_scale.data(),
+                             scale, grad_heads);
       }
     }
   }
@@ -285,29 +310,27 @@ struct Deform {
 }  // namespace
 
 void deform_conv(int dtype, const Positions& where, const DeformShape& shape, const void* x,
-                 const void* mask, const void* weight, const void* bias, void* y, int threads) {
+                 const void* weight, const void* bias, void* y, int threads) {
   if (where.rows == 0 || shape.width == 0) return;
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
-    const auto* masks = static_cast<const S*>(mask);
-    Deform<S, T>{loops,  where,  shape, static_cast<const S*>(x), masks, static_cast<const S*>(weight),
+    Deform<S, T>{loops, where, shape, static_cast<const S*>(x), static_cast<const S*>(weight),
                  threads}
         .forward(static_cast<const S*>(bias), static_cast<S*>(y));
   });
 }
 
 void deform_conv_grad(int dtype, const Positions& where, const DeformShape& shape, const void* x,
-                      const void* mask, const void* weight, const void* g, void* grad_x,
-                      void* grad_positions, void* grad_mask, void* grad_weight, int threads) {
+                      const void* weight, const void* g, void* grad_x, void* grad_heads,
+                      void* grad_weight, int threads) {
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
-    const auto* masks = static_cast<const S*>(mask);
-    Deform<S, T>{loops,  where,  shape, static_cast<const S*>(x), masks, static_cast<const S*>(weight),
+    Deform<S, T>{loops, where, shape, static_cast<const S*>(x), static_cast<const S*>(weight),
                  threads}
-        .backward(static_cast<const S*>(g), static_cast<S*>(grad_x), grad_positions,
-                  static_cast<S*>(grad_mask), static_cast<S*>(grad_weight));
+        .backward(static_cast<const S*>(g), static_cast<S*>(grad_x), grad_heads,
+                  static_cast<S*>(grad_weight));
   });
 }
 

@@ -126,8 +126,8 @@ void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, c
           samples.add_list(to + group * width, channels, mine, 0, width, list.rows, list.shares,
                            with.data(), count);
         }
-        write_slopes(where, row, dots.data(), fraction.data(), scales, grad_positions,
-                     to_scale.data());
+        write_slopes(where, dots.data(), fraction.data(), scales,
+                     static_cast<char*>(grad_positions) + row * where.bytes(), to_scale.data());
         if (weights != nullptr)
           loops.narrow(to_scale.data(), static_cast<S*>(grad_weights) + row * n, n);
       }

@@ -23,20 +23,22 @@ void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, c
 
 struct DeformShape {
   std::int64_t channels, width, groups;  // C, D, and the groups of the weight
+  bool squash;                           // whether masks are sigmoids of what heads hold
 };
 
 // y[o] = bias + sum over taps t of v[o][t] W[t], group by group, with
-// v[o][t][c] = mask[o][t][h] x(positions[o][t][h])[c], h = c / (C / H).
+// v[o][t][c] = mask[o][h][t] x(site(o) + grid[t] + offset[o][h][t])[c], h = c / (C / H).
 //
-// W [taps, C / G, D] is dense; mask [M, taps, H], bias [D] or null. Tiles of 64 rows hold their
+// The positions have a grid; heads are offsets [H, taps, 3] and, where rows have room for them,
+// masks [H, taps]. W [taps, C / G, D] is dense; bias [D] or null. Tiles of 128 rows hold their
 // samples of one tap at a time.
 void deform_conv(int dtype, const Positions& where, const DeformShape& shape, const void* x,
-                 const void* mask, const void* weight, const void* bias, void* y, int threads);
+                 const void* weight, const void* bias, void* y, int threads);
 
 // The derivatives of that for g [M, D]; beyond what sample_sum_grad takes the weight's gradient
 // once a chunk, at most 2 M C numbers together or those of one chunk.
 void deform_conv_grad(int dtype, const Positions& where, const DeformShape& shape, const void* x,
-                      const void* mask, const void* weight, const void* g, void* grad_x,
-                      void* grad_positions, void* grad_mask, void* grad_weight, int threads);
+                      const void* weight, const void* g, void* grad_x, void* grad_heads,
+                      void* grad_weight, int threads);
 
 }  // namespace sparseconv

@@ -23,6 +23,7 @@ Chunks::Touched touched_by(const Positions& where, const std::int32_t* order, st
   };
   Buffer<std::int32_t> place(n);
   Buffer<float> fraction(3 * n);
+  Buffer<double> room(3 * n);
   Site middle, before{};
   bool any = false;
   for (std::int64_t i = first; i < last; ++i) {
@@ -34,14 +35,10 @@ Chunks::Touched touched_by(const Positions& where, const std::int32_t* order, st
         Window::blocks(middle, [&](const Site& at, int) { find(at); });
       any = true;
       before = middle;
-      std::int32_t origin[3];
-      Window::origin(middle, origin);
-      const SampleLoops<float>& loops = sample_loops<float>();
-      const std::int64_t at = 3 * row * n;
-      all = where.wide ? loops.cells_f64(static_cast<const double*>(where.values) + at, n, origin,
-                                         place.data(), fraction.data())
-                       : loops.cells_f32(static_cast<const float*>(where.values) + at, n, origin,
-                                         place.data(), fraction.data());
+      // a window reaches a block beyond that of its base
+      constexpr int reach = 1 << block_shift;
+      all = (where.grid != nullptr && where.within(row, reach, room.data())) ||
+            Window::cells(where, row, middle, room.data(), place.data(), fraction.data());
     } else {
       std::fill_n(place.data(), n, -1);
     }
@@ -49,7 +46,7 @@ Chunks::Touched touched_by(const Positions& where, const std::int32_t* order, st
     for (std::int64_t k = 0; k < n; ++k) {
       std::int32_t at[3];
       if (place[k] != -1 || !where.cell<float>(row, k, at, static_cast<float*>(nullptr))) continue;
-      NearBlocks::about({where.items[row], at[0], at[1], at[2]}, find,
+      NearBlocks::about({where.base(row).b, at[0], at[1], at[2]}, find,
                         [](int, const NearBlocks::Found&) {});
     }
   }
@@ -83,7 +80,7 @@ Buffer<std::int32_t> row_order(const Positions& where, int threads) {
   Buffer<Site> middles(where.rows);
   parallel_ranges(where.rows, 1 << 12, threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row)
-      if (!Window::block(where, row, middles[row])) middles[row] = {where.items[row], 0, 0, 0};
+      if (!Window::block(where, row, middles[row])) middles[row] = {where.base(row).b, 0, 0, 0};
   });
   const ZKey key(box_of(middles.data(), where.rows));
   const auto sort = [&](auto zero) {

@@ -150,19 +150,17 @@ class SiteSums {
   Buffer<T> sums_;
 };
 
-// Write the derivatives of a row's positions, and those of the scales of its cells to `to_scale`,
-// from those of their corners.
+// Write the derivatives of a row's positions [cells, 3], of their type, and those of the scales of
+// its cells to `to_scale`, from those of their corners.
 template <class T>
-void write_slopes(const Positions& where, std::int64_t row, const T* dots, const T* fraction,
-                  const T* scale, void* to_positions, T* to_scale) {
+void write_slopes(const Positions& where, const T* dots, const T* fraction, const T* scale,
+                  void* to_positions, T* to_scale) {
   const std::int64_t n = where.cells();
   const SampleLoops<T>& loops = sample_loops<T>();
   if (where.wide)
-    loops.slopes_f64(dots, fraction, scale, n, static_cast<double*>(to_positions) + 3 * row * n,
-                     to_scale);
+    loops.slopes_f64(dots, fraction, scale, n, static_cast<double*>(to_positions), to_scale);
   else
-    loops.slopes_f32(dots, fraction, scale, n, static_cast<float*>(to_positions) + 3 * row * n,
-                     to_scale);
+    loops.slopes_f32(dots, fraction, scale, n, static_cast<float*>(to_positions), to_scale);
 }
 
 }  // namespace sparseconv

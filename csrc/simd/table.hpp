@@ -328,6 +328,9 @@ struct SampleLoops {
                      float* to_positions, T* to_scale);
   void (*slopes_f64)(const T* dots, const T* fraction, const T* scale, std::int64_t n,
                      double* to_positions, T* to_scale);
+
+  // to = 1 / (1 + exp(-from)).
+  void (*squash)(const T* from, T* to, std::int64_t n);
 };
 
 constexpr std::int64_t outer_limit = 128;

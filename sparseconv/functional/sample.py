@@ -9,7 +9,8 @@ from sparseconv._errors import complain
 from sparseconv.functional.conv import by_tap
 from sparseconv.geometry import Geometry, Triple
 from sparseconv.ops._checks import describe
-from sparseconv.ops.sample import deform_conv, sample_sum
+from sparseconv.ops.deform_conv import deform_conv
+from sparseconv.ops.sample import sample_sum
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -169,9 +170,59 @@ def deform_conv3d(
     Source:
         Dai et al., arXiv:1703.06211; Zhu et al., arXiv:1811.11168.
     """
-    *lattice, positions = _where(x, offsets, _taps(geometry), geometry.stride, sites)
-    mask = None if mask is None else mask.to(x.dtype)
-    features = deform_conv(x.features, *lattice, positions, mask, by_tap(weight), bias, groups)
+    if offsets.dim() != 4 or offsets.shape[1] != geometry.taps or offsets.shape[3] != 3:
+        expected = f"shape [M, {geometry.taps}, G, 3]"
+        raise ValueError(complain("offsets", expected, describe(offsets)))
+    heads, parts = offsets.transpose(1, 2).flatten(1), offsets.shape[2]
+    if mask is not None:
+        heads = torch.cat([heads, mask.transpose(1, 2).flatten(1).to(heads.dtype)], 1)
+    given = x, heads, weight, bias, geometry, sites
+    return moved_conv3d(*given, parts=parts, squash=False, groups=groups)
+
+
+def moved_conv3d(
+    x: SparseTensor,  # [N, C]
+    heads: Tensor,  # [M, 3 H K] or [M, 4 H K]
+    weight: Tensor,  # [D, C / G, kx, ky, kz]
+    bias: Tensor | None,  # [D]
+    geometry: Geometry,
+    sites: SparseTensor,
+    *,
+    parts: int = 1,
+    squash: bool = True,
+    groups: int = 1,
+) -> SparseTensor:  # [M, D]
+    """Do what `deform_conv3d` does, with offsets and masks as a convolution predicts them.
+
+    Args:
+        x: [N, C].
+        heads: [M, 3 H K], offsets [H, K, 3] of every site in voxels of the lattice of `x`; or
+            [M, 4 H K] with masks [H, K] behind them.
+        weight: [D, C / G, kx, ky, kz].
+        bias: [D].
+        geometry: of the kernel.
+        sites: its M sites are those of the result; its features are not read.
+        parts: H, groups of input channels.
+        squash: whether a mask is the sigmoid of its head.
+        groups: G.
+
+    Returns:
+        [M, D] at the sites of `sites`. Offsets are kept in float32, or float64 where they are.
+
+    Raises:
+        TypeError, ValueError: dtypes or shapes do not fit.
+
+    Source:
+        Dai et al., arXiv:1703.06211; Zhu et al., arXiv:1811.11168.
+    """
+    heads = heads.to(torch.promote_types(heads.dtype, torch.float32))
+    grid = torch.tensor(geometry.offsets, dtype=heads.dtype, device=heads.device).reshape(-1, 3)
+    coords, base = x.topology.levels[x.level].coords, sites.coords
+    if geometry.stride != (1, 1, 1):
+        step = torch.tensor([1, *geometry.stride], dtype=base.dtype, device=base.device)
+        base = base * step
+    given = coords, x.topology.blocks(x.level), base, heads, grid, by_tap(weight), bias
+    features = deform_conv(x.features, *given, parts, squash, groups)
     return SparseTensor.at(sites.topology, sites.level, features)
 
 

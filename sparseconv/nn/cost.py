@@ -65,8 +65,8 @@ def _sample_sum(features, coords, blocks, items, positions, *_):
     return 2 * CORNERS * positions.shape[0] * positions.shape[1] * features.shape[1]
 
 
-def _deform_conv(features, coords, blocks, items, positions, mask, weight, *_):
-    samples = positions.shape[0] * positions.shape[1]
+def _deform_conv(features, coords, blocks, sites, heads, grid, weight, *_):
+    samples = heads.shape[0] * grid.shape[0]
     products = weight.shape[1] * weight.shape[2]
     return 2 * samples * (CORNERS * features.shape[1] + products)
 

@@ -1,4 +1,4 @@
-"""What: trilinear samples between sites, their weighted sums and their convolutions."""
+"""What: trilinear samples between sites, and their weighted sums."""
 
 import torch
 from torch import Tensor
@@ -21,15 +21,6 @@ def _fake_sample_sum_grad(features, coords, blocks, items, positions, weights, g
     )
 
 
-def _fake_deform_conv(features, coords, blocks, items, positions, mask, weight, bias, groups):
-    return features.new_empty(positions.shape[0], weight.shape[2])
-
-
-def _fake_deform_conv_grad(features, coords, blocks, items, positions, mask, weight, grad, groups):
-    given = _fake_sample_sum_grad(features, coords, blocks, items, positions, mask, grad)
-    return *given, weight.new_empty(weight.shape)
-
-
 def _setup_sample_sum(ctx, inputs, output):
     ctx.save_for_backward(*inputs)
 
@@ -40,25 +31,6 @@ def _sample_sum_backward(ctx, grad):
     to_features, to_positions, to_weights = made
     to_weights = None if weights is None else to_weights
     return to_features, None, None, None, to_positions, to_weights
-
-
-def _setup_deform_conv(ctx, inputs, output):
-    *tensors, bias, ctx.groups = inputs
-    ctx.biased = bias is not None
-    ctx.save_for_backward(*tensors)
-
-
-def _deform_conv_backward(ctx, grad):
-    *inputs, mask, weight = ctx.saved_tensors
-    made = _deform_conv_grad(*inputs, mask, weight, grad, ctx.groups)
-    to_features, to_positions, to_mask, to_weight = made
-    to_bias = grad.sum(0) if ctx.biased and ctx.needs_input_grad[7] else None
-    to_mask = None if mask is None else to_mask
-    return to_features, None, None, None, to_positions, to_mask, to_weight, to_bias, None
-
-
-def _setup_once(ctx, inputs, output):
-    pass
 
 
 def _setup_sample_sum_grad(ctx, inputs, output):
@@ -72,12 +44,13 @@ def _sample_sum_grad_backward(ctx, by_features, by_positions, by_weights):
     *where, weights = ctx.saved_tensors
     moves = ctx.needs_input_grad[4] or ctx.needs_input_grad[5]
     if moves or by_positions is not None or by_weights is not None:
-        _differentiated_once(ctx)
+        differentiated_once(ctx)
     to_grad = None if by_features is None else _sample_sum(by_features, *where, weights)
     return None, None, None, None, None, None, to_grad
 
 
-def _differentiated_once(ctx, *grads):
+def differentiated_once(ctx, *grads):
+    """Refuse the derivative of a gradient."""
     raise RuntimeError(
         complain(
             "create_graph",
@@ -106,28 +79,9 @@ _sample_sum_grad = define(
     setup=_setup_sample_sum_grad,
     backward=_sample_sum_grad_backward,
 )
-_deform_conv = define(
-    "deform_conv(Tensor features, Tensor coords, Tensor blocks, Tensor items, Tensor positions, "
-    "Tensor? mask, Tensor weight, Tensor? bias, int groups) -> Tensor",
-    reference=reference.deform_conv,
-    compiled=compiled("sample", "deform_conv"),
-    fake=_fake_deform_conv,
-    setup=_setup_deform_conv,
-    backward=_deform_conv_backward,
-)
-_deform_conv_grad = define(
-    "deform_conv_grad(Tensor features, Tensor coords, Tensor blocks, Tensor items, "
-    "Tensor positions, Tensor? mask, Tensor weight, Tensor grad, int groups) "
-    "-> (Tensor, Tensor, Tensor, Tensor)",
-    reference=reference.deform_conv_grad,
-    compiled=compiled("sample", "deform_conv_grad"),
-    fake=_fake_deform_conv_grad,
-    setup=_setup_once,
-    backward=_differentiated_once,
-)
 
 
-def _cast(features: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+def cast(features: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
     """Return the tensors in autocast's dtype, where it is on."""
     device = features.device.type
     if not torch.is_autocast_enabled(device) or features.dtype == torch.float64:
@@ -147,7 +101,7 @@ def _check(
     """Refuse rows, groups and dtypes that do not fit each other."""
     check_features("features", features)
     check_coords("coords", coords)
-    _equal_rows("coords", coords, features)
+    equal_rows("coords", coords, features)
     if positions.dtype not in (torch.float32, torch.float64):
         cure = "a half has too few bits for voxels beyond 2048: use .float()"
         raise TypeError(
@@ -163,7 +117,7 @@ def _check(
     if items.dtype != torch.int32 or items.dim() != 1:
         cure = "it is the batch column of the output sites"
         raise TypeError(complain("items", "an int32 tensor [M]", describe(items), cure))
-    _equal_rows("items", items, positions)
+    equal_rows("items", items, positions)
     channels, groups = features.shape[1], positions.shape[2]
     if groups < 1 or channels % groups:
         raise ValueError(
@@ -175,10 +129,11 @@ def _check(
     if weights.dim() != 3 or weights.shape[1:] != positions.shape[1:3]:
         expected = f"shape [M, {positions.shape[1]}, {groups}]"
         raise ValueError(complain(name, expected, describe(weights)))
-    _equal_rows(name, weights, positions)
+    equal_rows(name, weights, positions)
 
 
-def _equal_rows(name: str, value: Tensor, other: Tensor) -> None:
+def equal_rows(name: str, value: Tensor, other: Tensor) -> None:
+    """Refuse tensors that do not have one row for each of another."""
     if torch.compiler.is_compiling():
         torch._check(value.shape[0] == other.shape[0])
     elif value.shape[0] != other.shape[0]:
@@ -220,72 +175,6 @@ def sample_sum(
     Source:
         Wang et al., "InternImage", arXiv:2211.05778, equation 2.
     """
-    features, weights = _cast(features, weights)
+    features, weights = cast(features, weights)
     _check(features, coords, items, positions, "weights", weights)
     return _sample_sum(features, coords, blocks, items, positions, weights)
-
-
-def deform_conv(
-    features: Tensor,  # [N, C]
-    coords: Tensor,  # [N, 4] int32
-    blocks: Tensor,  # opaque
-    items: Tensor,  # [M] int32
-    positions: Tensor,  # [M, K, H, 3]
-    mask: Tensor | None,  # [M, K, H]
-    weight: Tensor,  # [K, C / G, D]
-    bias: Tensor | None,  # [D]
-    groups: int = 1,
-) -> Tensor:  # [M, D]
-    """Convolve samples read between sites.
-
-    `y[o] = bias + sum over t of v[o, t] W[t]`, group by group, where
-    `v[o, t, c] = mask[o, t, h(c)] x(p)[c]` is read at `p = positions[o, t, h(c)]` as in
-    `sample_sum` and `h(c) = c // (C / H)`. What is read is never stored.
-
-    Args:
-        features: float [N, C].
-        coords: int32 [N, 4], their sites.
-        blocks: what `block_index(coords)` returned.
-        items: int32 [M], batch item of every row that is made.
-        positions: float32 or float64 [M, K, H, 3], voxels, for H groups of input channels.
-        mask: dtype of the features, [M, K, H], or None for ones.
-        weight: dtype of the features, [K, C / G, D].
-        bias: dtype of the features, [D], or None.
-        groups: G, of input and output channels.
-
-    Returns:
-        dtype of the features, under autocast its dtype, [M, D]. Differentiable once.
-
-    Raises:
-        TypeError: a dtype or device does not fit.
-        ValueError: rows, taps, groups or channels do not fit.
-        RuntimeError: a second derivative is asked for.
-
-    Source:
-        Dai et al., "Deformable Convolutional Networks", arXiv:1703.06211; Zhu et al., "Deformable
-        ConvNets v2", arXiv:1811.11168.
-    """
-    features, mask, weight, bias = _cast(features, mask, weight, bias)
-    _check(features, coords, items, positions, "mask", mask)
-    check_same_dtype("weight", weight, features)
-    channels, taps = features.shape[1], positions.shape[1]
-    fits = (
-        weight.dim() == 3
-        and groups >= 1
-        and (weight.shape[0], weight.shape[1] * groups) == (taps, channels)
-        and weight.shape[2] % groups == 0
-    )
-    if not fits:
-        raise ValueError(
-            complain(
-                "weight",
-                f"shape [{taps}, C / groups, D] for {channels} channels and {groups} groups",
-                describe(weight),
-                "positions have one row of taps for every output site",
-            )
-        )
-    if bias is not None:
-        check_same_dtype("bias", bias, features)
-        if bias.dim() != 1 or bias.shape[0] != weight.shape[2]:
-            raise ValueError(complain("bias", f"shape [{weight.shape[2]}]", describe(bias)))
-    return _deform_conv(features, coords, blocks, items, positions, mask, weight, bias, groups)

@@ -187,11 +187,20 @@ def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Samp
         yield Sample("sample_sum_grad", label, (x, *where, p, w, g))
         yield Sample("sample_sum_grad", f"{label}-ones", (x, *where, p, None, g))
         weight, bias, g = normal(2, 4, 6), normal(6), normal(m, 6)
-        yield Sample("deform_conv", label, (x, *where, p, w, weight, bias, 1))
-        yield Sample("deform_conv_grad", label, (x, *where, p, w, weight, g, 1))
-        p, weight = between(coords[:m], 1), normal(2, 2, 6)
-        yield Sample("deform_conv", f"{label}-plain", (x, *where, p, None, weight, None, 2))
-        yield Sample("deform_conv_grad", f"{label}-plain", (x, *where, p, None, weight, g, 2))
+        # offsets about the sites of the rows, then masks, from a grid that moves no integer
+        sites, grid = coords[:m].contiguous(), torch.tensor([[0, 0, 1], [-1, 1, 0]]).to(p.dtype)
+        moves = between(torch.zeros(m, 4, dtype=torch.int32), 2).flatten(1)
+        heads = torch.cat([moves, normal(m, 4).to(p.dtype)], 1)
+        where = coords, blocks, sites
+        yield Sample("deform_conv", label, (x, *where, heads, grid, weight, bias, 2, True, 1))
+        yield Sample("deform_conv_grad", label, (x, *where, heads, grid, weight, g, 2, True, 1))
+        yield Sample(
+            "deform_conv", f"{label}-given", (x, *where, heads, grid, weight, None, 2, False, 1)
+        )
+        moves, weight = moves[:, :6].contiguous(), normal(2, 2, 6)
+        plain = (x, *where, moves, grid, weight)
+        yield Sample("deform_conv", f"{label}-plain", (*plain, None, 1, False, 2))
+        yield Sample("deform_conv_grad", f"{label}-plain", (*plain, g, 1, False, 2))
     for label in ("line", "empty"):
         in_rows, out_rows, segments, n, m = pairs_of(label, *CASES["dilated"][1:])
         book = _shuffled(in_rows, out_rows, segments)

@@ -1,16 +1,18 @@
-"""The compiled samples against the reference: instruction sets, dtypes, threads, odd shapes."""
+"""The compiled samples and their convolutions against the reference: sets, dtypes, threads."""
 
 import pytest
 import torch
 
 from sparseconv.backends import native_available
-from sparseconv.backends.reference import sample as reference
+from sparseconv.backends.reference import deform_conv as convolved
+from sparseconv.backends.reference import sample as sampled
 from sparseconv.ops.blocks import block_index
 from sparseconv.testing.scenes import room, scene
 
 if not native_available():
     pytest.skip("the compiled module is not installed", allow_module_level=True)
 
+from sparseconv.backends.cpu import deform_conv as cpu_convolved
 from sparseconv.backends.cpu import sample as cpu
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -40,17 +42,35 @@ def problem(shape, dtype, wide=torch.float32, count=70, spread=1.5, coords=None)
     return (x, *where, w), normal(count, channels), weight, groups
 
 
+def heads_of(given, weighted, base):
+    """The same positions as sites, heads and a grid."""
+    x, coords, blocks, items, p, w = given
+    taps = p.shape[1]
+    grid = torch.arange(3 * taps).reshape(taps, 3).to(p) % 5 - 2
+    sites = torch.cat([items[:, None], base], 1).int()
+    heads = (p - grid[:, None] - base[:, None, None]).to(p.dtype).transpose(1, 2).flatten(1)
+    if weighted:
+        heads = torch.cat([heads, 2 * w.to(p.dtype).transpose(1, 2).flatten(1)], 1)
+    return x, coords, blocks, sites, heads, grid
+
+
 def calls(given, g, weight, groups, weighted=True):
-    """Every compiled function, and the arguments it is called with."""
+    """Every function's name, its two forms, and the arguments they are called with."""
     *place, w = given
     place = (*place, w if weighted else None)
-    weight, bias, to = weight
-    return {
+    p = given[4]
+    base = p[:, 0, 0].detach().nan_to_num(0, 0, 0).clamp(-(2.0**30), 2.0**30).to(torch.int64)
+    moved, (weight, bias, to) = heads_of(given, weighted, base), weight
+    more = p.shape[2], weighted, groups
+    made = {
         "sample_sum": place,
         "sample_sum_grad": (*place, g),
-        "deform_conv": (*place, weight, bias if weighted else None, groups),
-        "deform_conv_grad": (*place, weight, to, groups),
+        "deform_conv": (*moved, weight, bias if weighted else None, *more),
+        "deform_conv_grad": (*moved, weight, to, *more),
     }
+    for name, args in made.items():
+        forms = (cpu, sampled) if name.startswith("sample") else (cpu_convolved, convolved)
+        yield name, *(getattr(form, name) for form in forms), args
 
 
 def assert_near(found, expected, name):
@@ -70,14 +90,14 @@ def assert_near(found, expected, name):
 def test_every_instruction_set(isa, dtype, shape):
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     for weighted in (True, False):
-        for name, args in calls(*problem(shape, dtype, wide), weighted).items():
-            assert_near(getattr(cpu, name)(*args), getattr(reference, name)(*args), name)
+        for name, ours, right, args in calls(*problem(shape, dtype, wide), weighted):
+            assert_near(ours(*args), right(*args), name)
 
 
 @pytest.mark.parametrize("shape", WIDE, ids=str)
 def test_wide_channels_and_many_cells(isa, shape):
-    for name, args in calls(*problem(shape, torch.float32, count=33)).items():
-        assert_near(getattr(cpu, name)(*args), getattr(reference, name)(*args), name)
+    for name, ours, right, args in calls(*problem(shape, torch.float32, count=33)):
+        assert_near(ours(*args), right(*args), name)
 
 
 @pytest.mark.parametrize("wide", [torch.float32, torch.float64])
@@ -85,15 +105,15 @@ def test_wide_channels_and_many_cells(isa, shape):
 def test_sites_anywhere(name, wide):
     coords = scene(name).coords
     given = problem((3, 9, 1, 1, 5), torch.float32, wide, 20, 0.7, coords)
-    for name, args in calls(*given).items():
-        assert_near(getattr(cpu, name)(*args), getattr(reference, name)(*args), name)
+    for name, ours, right, args in calls(*given):
+        assert_near(ours(*args), right(*args), name)
 
 
 def test_positions_all_over_the_scene():
     # every chunk of rows touches every site, so that their sums do not fit at once
     given = problem((4, 9, 2, 1, 6), torch.float32, count=2100, spread=9)
-    for name, args in calls(*given).items():
-        assert_near(getattr(cpu, name)(*args), getattr(reference, name)(*args), name)
+    for name, ours, right, args in calls(*given):
+        assert_near(ours(*args), right(*args), name)
 
 
 def test_threads_change_no_bit():
@@ -102,7 +122,7 @@ def test_threads_change_no_bit():
     found = []
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
-        made = [getattr(cpu, name)(*args) for name, args in calls(*given).items()]
+        made = [ours(*args) for _, ours, _, args in calls(*given)]
         found.append([t for out in made for t in ((out,) if torch.is_tensor(out) else out)])
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))

@@ -8,9 +8,10 @@ from sparseconv.ops import coords as coords_ops
 from sparseconv.ops.aggregate import aggregate, pair_dot
 from sparseconv.ops.blocks import block_index
 from sparseconv.ops.conv import conv, conv_grad_weight
+from sparseconv.ops.deform_conv import deform_conv
 from sparseconv.ops.pool import pool_max
 from sparseconv.ops.rulebook import rulebook
-from sparseconv.ops.sample import deform_conv, sample_sum
+from sparseconv.ops.sample import sample_sum
 
 ROWS = torch.zeros(2, dtype=torch.int32)
 SEGMENTS = torch.tensor([0, 2])
@@ -19,6 +20,7 @@ COORDS = torch.tensor([[0, 0, 0, 0]], dtype=torch.int32)
 # three sites, two positions of two rows for two groups
 SITES = torch.tensor([[0, 0, 0, z] for z in range(3)], dtype=torch.int32)
 INDEX, P = block_index(SITES), torch.zeros(2, 2, 2, 3)
+HEADS, GRID = torch.zeros(2, 6), torch.zeros(2, 3)
 
 CALLS = {
     "coords int64": (
@@ -173,18 +175,45 @@ CALLS = {
         ValueError,
         r"weights: expected shape \[M, 2, 2\]",
     ),
-    "mask dtype": (
-        lambda: deform_conv(X, SITES, INDEX, ROWS, P, P[..., 0].double(), W, None),
+    "heads of halves": (
+        lambda: deform_conv(X, SITES, INDEX, SITES[:2], HEADS.half(), GRID, W, None),
         TypeError,
-        "mask: expected float32",
+        r"heads: expected float32 or float64.*use \.float",
+    ),
+    "heads width": (
+        lambda: deform_conv(X, SITES, INDEX, SITES[:2], HEADS[:, :5], GRID, W, None),
+        ValueError,
+        r"heads: expected shape \[M, 6\], or with masks \[M, 8\]",
+    ),
+    "heads rows": (
+        lambda: deform_conv(X, SITES, INDEX, SITES[:1], HEADS, GRID, W, None),
+        ValueError,
+        "sites: expected 2 rows",
+    ),
+    "heads groups": (
+        lambda: deform_conv(X, SITES, INDEX, SITES[:2], HEADS, GRID, W, None, 3),
+        ValueError,
+        "parts: expected a divisor of 4 channels, found 3",
+    ),
+    "grid dtype": (
+        lambda: deform_conv(X, SITES, INDEX, SITES[:2], HEADS, GRID.double(), W, None),
+        TypeError,
+        "grid: expected float32",
+    ),
+    "grid shape": (
+        lambda: deform_conv(X, SITES, INDEX, SITES[:2], HEADS, GRID[:, :2], W, None),
+        ValueError,
+        r"grid: expected shape \[K, 3\]",
     ),
     "weight of samples": (
-        lambda: deform_conv(X, SITES, INDEX, ROWS, P, None, W, None),
+        lambda: deform_conv(X, SITES, INDEX, SITES[:2], HEADS, GRID, W, None),
         ValueError,
         r"weight: expected shape \[2, C / groups, D\] for 4 channels and 1 groups",
     ),
     "bias of samples": (
-        lambda: deform_conv(X, SITES, INDEX, ROWS, P, None, W.repeat(2, 1, 1), torch.ones(3)),
+        lambda: deform_conv(
+            X, SITES, INDEX, SITES[:2], HEADS, GRID, W.repeat(2, 1, 1), torch.ones(3)
+        ),
         ValueError,
         r"bias: expected shape \[2\]",
     ),

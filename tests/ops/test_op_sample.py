@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sparseconv.ops.blocks import block_index
-from sparseconv.ops.sample import deform_conv, sample_sum
+from sparseconv.ops.deform_conv import deform_conv
+from sparseconv.ops.sample import sample_sum
 from sparseconv.testing.between import contract, grid_of, read_between
 from sparseconv.testing.scenes import scene
 from sparseconv.testing.tolerances import tolerance
@@ -28,6 +29,18 @@ def problem(taps=4, groups=2, count=9, channels=4):
     features = torch.randn(len(coords), channels, dtype=torch.float64)
     weights = torch.randn(count, taps, groups, dtype=torch.float64)
     return features, coords, block_index(coords), items, positions, weights
+
+
+def convolved(x, coords, blocks, items, p, mask, weight, bias, groups):
+    """`deform_conv` of positions: offsets from a grid about sites, group by group."""
+    m, taps, parts, _ = p.shape
+    grid = torch.arange(3 * taps).reshape(taps, 3).to(p) - 5
+    base = torch.tensor([[3, -2, 1]])
+    sites = torch.cat([items[:, None], base.expand(m, 3)], 1).int()
+    heads = (p - grid[:, None] - base.to(p)).transpose(1, 2).flatten(1)
+    if mask is not None:
+        heads = torch.cat([heads, mask.transpose(1, 2).flatten(1).to(heads.dtype)], 1)
+    return deform_conv(x, coords, blocks, sites, heads, grid, weight, bias, parts, groups=groups)
 
 
 def compare(found, expected, leaves, names):
@@ -63,13 +76,53 @@ def test_convolved_samples(backend, parts, groups, masked):
     for leaf in leaves:
         leaf.requires_grad_()
     given = (mask if masked else None, weight, bias)
-    found = deform_conv(x, coords, blocks, items, p, *given, groups)
+    found = convolved(x, coords, blocks, items, p, *given, groups)
     read = read_by_group(x, coords, items, p)
     if masked:
         read = read * mask.repeat_interleave(x.shape[1] // parts, 2)
     expected = contract(read, weight.permute(2, 1, 0).reshape(8, -1, 4, 1, 1), bias, groups)
     names = ("features", "positions", "weight", "bias", "mask")
     compare(found, expected, leaves, names[: len(leaves)])
+
+
+def test_masks_are_sigmoids_of_their_heads(backend):
+    x, coords, blocks, items, p, logits = problem(groups=2)
+    logits = 30 * logits
+    weight = torch.randn(4, 4, 3, dtype=torch.float64)
+    sites = torch.cat([items[:, None], torch.zeros(len(items), 3)], 1).int()
+    heads = torch.cat([p.transpose(1, 2).flatten(1), logits.transpose(1, 2).flatten(1)], 1)
+    given = weight, None, 2
+    grid = torch.zeros(4, 3, dtype=torch.float64)
+    leaves = [x.requires_grad_(), heads.requires_grad_()]
+    found = deform_conv(x, coords, blocks, sites, heads, grid, *given, squash=True)
+    apart = heads[:, 24:].reshape(-1, 2, 4).transpose(1, 2)
+    moved = heads[:, :24].reshape(-1, 2, 4, 3).transpose(1, 2)
+    read = read_by_group(x, coords, items, moved) * apart.sigmoid().repeat_interleave(2, 2)
+    expected = contract(read, weight.permute(2, 1, 0).reshape(3, 4, 4, 1, 1), None, 1)
+    compare(found, expected, leaves, ("features", "heads"))
+    near = [t.detach().float() for t in (x, heads, grid, weight)]
+    low = deform_conv(near[0], coords, blocks, sites, *near[1:], None, 2, True)
+    torch.testing.assert_close(low.double(), found.detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_offsets_reach_the_ends_of_int32(backend):
+    coords = scene("int32_limits").coords
+    x = torch.randn(len(coords), 2, dtype=torch.float64)
+    weight, grid = torch.eye(2, dtype=torch.float64)[None], torch.zeros(1, 3, dtype=torch.float64)
+    where = x, coords, block_index(coords)
+    y = deform_conv(*where, coords, torch.zeros_like(x[:, :1]).expand(-1, 3), grid, weight, None)
+    assert torch.equal(y, x)
+    # from one site to another one, through the middle or beyond the ends, where nothing is
+    for i in range(len(coords)):
+        same = coords[:, 0] == coords[i, 0]
+        away = (coords[i : i + 1, 1:].double() - coords[:, 1:].double()).contiguous()
+        y = deform_conv(*where, coords, away, grid, weight, None)
+        inside = same[:, None] & ((away >= -(2.0**31)) & (away < 2.0**31)).all(1, keepdim=True)
+        assert torch.equal(y, torch.where(inside, x[i], 0.0))
+    y = deform_conv(
+        *where, coords, torch.full((len(coords), 3), 2.0**31 - 1).double(), *(grid, weight, None)
+    )
+    assert y.isfinite().all()
 
 
 def test_the_derivative_at_an_integer_is_that_of_the_cell_above(backend):
@@ -114,7 +167,7 @@ def test_small_floats_are_for_storage_alone(backend, dtype):
     far = near.detach().double().requires_grad_()
 
     def run(x, mask, weight, p):
-        y = deform_conv(x, coords, blocks, items, p, mask, weight, None, 2)
+        y = convolved(x, coords, blocks, items, p, mask, weight, None, 2)
         z = sample_sum(x, coords, blocks, items, p, mask)
         return (
             y,
@@ -135,7 +188,7 @@ def test_autocast_keeps_the_positions(backend):
     x, p, mask = x.float().requires_grad_(), p.float().requires_grad_(), mask.float()
     weight = torch.randn(4, 2, 6, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = deform_conv(x, coords, blocks, items, p, mask, weight, None, 2)
+        y = convolved(x, coords, blocks, items, p, mask, weight, None, 2)
         z = sample_sum(x, coords, blocks, items, p, mask)
     assert y.dtype == z.dtype == torch.bfloat16
     (y.float().sum() + z.float().sum()).backward()
@@ -150,7 +203,7 @@ def test_threads_give_the_same_bits(backend):
     for count in (1, 2, 5):
         torch.set_num_threads(count)
         given = [t.clone().requires_grad_() for t in (x, p, mask, torch.ones(4, 2, 6))]
-        y = deform_conv(given[0], coords, blocks, items, *given[1:], None, 2)
+        y = convolved(given[0], coords, blocks, items, *given[1:], None, 2)
         z = sample_sum(given[0], coords, blocks, items, *given[1:3])
         found.append((y, z, *torch.autograd.grad(y.sum() + z.square().sum(), given)))
     for other in found[1:]:

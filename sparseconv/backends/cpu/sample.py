@@ -1,4 +1,4 @@
-"""Reading between sites: weighted sums of samples, their convolutions, and the gradients."""
+"""Reading between sites: weighted sums of samples, and their gradients."""
 
 import torch
 from torch import Tensor
@@ -66,11 +66,12 @@ def _scales(name: str, values: Tensor | None, features: Tensor, positions: Tenso
     return values
 
 
-def _address(tensor: Tensor | None) -> int:
+def address(tensor: Tensor | None) -> int:
+    """Return where numbers lie, 0 where there are none."""
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _nothing(*tensors: Tensor) -> bool:
+def nothing(*tensors: Tensor) -> bool:
     """Return whether there is no work: the reference gives the zeros and the bias."""
     return any(tensor.numel() == 0 for tensor in tensors)
 
@@ -84,7 +85,7 @@ def sample_sum(
     weights: Tensor | None,  # [M, K, G]
 ) -> Tensor:  # [M, C]
     """Return `y[o, c] = sum over t of weights[o, t, g(c)] x(positions[o, t, g(c)])[c]`."""
-    if _nothing(features, positions):
+    if nothing(features, positions):
         return reference.sample_sum(features, coords, blocks, items, positions, weights)
     features, blocks, items, positions = _tensors(features, blocks, items, positions)
     weights = _scales("weights", weights, features, positions)
@@ -94,7 +95,7 @@ def sample_sum(
         _place(features, blocks, items, positions),
         features.shape[1],
         features.data_ptr(),
-        _address(weights),
+        address(weights),
         y.data_ptr(),
         torch.get_num_threads(),
     )
@@ -111,94 +112,19 @@ def sample_sum_grad(
     grad: Tensor,  # [M, C]
 ) -> tuple[Tensor, Tensor, Tensor]:  # [N, C], [M, K, G, 3], [M, K, G] or [0]
     """Return the gradients of features, positions and weights (empty without them)."""
-    if _nothing(features, positions):
+    if nothing(features, positions):
         given = (features, coords, blocks, items, positions, weights, grad)
         return reference.sample_sum_grad(*given)
     features, blocks, items, positions = _tensors(features, blocks, items, positions)
     weights = _scales("weights", weights, features, positions)
-    grad = _gradient(grad, features, positions.shape[0], features.shape[1])
+    grad = gradient(grad, features, positions.shape[0], features.shape[1])
     made = _made(features, positions, weights)
     _native.sample_sum_grad(
         DTYPES[features.dtype],
         _place(features, blocks, items, positions),
         features.shape[1],
         features.data_ptr(),
-        _address(weights),
-        grad.data_ptr(),
-        *(tensor.data_ptr() for tensor in made),
-        torch.get_num_threads(),
-    )
-    return made
-
-
-def deform_conv(
-    features: Tensor,  # [N, C]
-    coords: Tensor,  # [N, 4] int32
-    blocks: Tensor,  # opaque
-    items: Tensor,  # [M] int32
-    positions: Tensor,  # [M, K, H, 3]
-    mask: Tensor | None,  # [M, K, H]
-    weight: Tensor,  # [K, C / G, D]
-    bias: Tensor | None,  # [D]
-    groups: int,
-) -> Tensor:  # [M, D]
-    """Return `y[o] = bias + sum over t of mask[o, t] x(positions[o, t]) W[t]`, group by group."""
-    if _nothing(features, positions, weight):
-        given = (features, coords, blocks, items, positions, mask, weight, bias, groups)
-        return reference.deform_conv(*given)
-    features, blocks, items, positions = _tensors(features, blocks, items, positions)
-    mask = _scales("mask", mask, features, positions)
-    weight = _weight(weight, features, positions, groups)
-    if bias is not None:
-        bias = dense("bias", bias, features.dtype, 1)
-        if bias.shape[0] != weight.shape[2]:
-            raise ValueError(complain("bias", f"[{weight.shape[2]}]", f"{list(bias.shape)}"))
-    y = features.new_empty(positions.shape[0], weight.shape[2])
-    _native.deform_conv(
-        DTYPES[features.dtype],
-        _place(features, blocks, items, positions),
-        features.shape[1],
-        weight.shape[2],
-        groups,
-        features.data_ptr(),
-        _address(mask),
-        weight.data_ptr(),
-        _address(bias),
-        y.data_ptr(),
-        torch.get_num_threads(),
-    )
-    return y
-
-
-def deform_conv_grad(
-    features: Tensor,  # [N, C]
-    coords: Tensor,  # [N, 4] int32
-    blocks: Tensor,  # opaque
-    items: Tensor,  # [M] int32
-    positions: Tensor,  # [M, K, H, 3]
-    mask: Tensor | None,  # [M, K, H]
-    weight: Tensor,  # [K, C / G, D]
-    grad: Tensor,  # [M, D]
-    groups: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # [N, C], [M, K, H, 3], [M, K, H] or [0], [K, C/G, D]
-    """Return the gradients of features, positions, mask (empty without one) and weight."""
-    if _nothing(features, positions, weight):
-        given = (features, coords, blocks, items, positions, mask, weight, grad, groups)
-        return reference.deform_conv_grad(*given)
-    features, blocks, items, positions = _tensors(features, blocks, items, positions)
-    mask = _scales("mask", mask, features, positions)
-    weight = _weight(weight, features, positions, groups)
-    grad = _gradient(grad, features, positions.shape[0], weight.shape[2])
-    made = (*_made(features, positions, mask), weight.new_empty(weight.shape))
-    _native.deform_conv_grad(
-        DTYPES[features.dtype],
-        _place(features, blocks, items, positions),
-        features.shape[1],
-        weight.shape[2],
-        groups,
-        features.data_ptr(),
-        _address(mask),
-        weight.data_ptr(),
+        address(weights),
         grad.data_ptr(),
         *(tensor.data_ptr() for tensor in made),
         torch.get_num_threads(),
@@ -217,20 +143,9 @@ def _made(
     )
 
 
-def _gradient(grad: Tensor, features: Tensor, m: int, width: int) -> Tensor:
+def gradient(grad: Tensor, features: Tensor, m: int, width: int) -> Tensor:
+    """Return a contiguous gradient [M, D] of the features' dtype, or refuse."""
     grad = rows("grad", grad, features.dtype)
     if grad.shape != (m, width):
         raise ValueError(complain("grad", f"{[m, width]}", f"{list(grad.shape)}"))
     return grad
-
-
-def _weight(weight: Tensor, features: Tensor, positions: Tensor, groups: int) -> Tensor:
-    weight = dense("weight", weight, features.dtype, 3)
-    channels, taps, width = features.shape[1], positions.shape[1], weight.shape[2]
-    if groups < 1 or channels % groups or width % groups:
-        raise ValueError(complain("groups", f"a divisor of {channels} and {width}", str(groups)))
-    if weight.shape[:2] != (taps, channels // groups):
-        raise ValueError(
-            complain("weight", f"{[taps, channels // groups, width]}", f"{list(weight.shape)}")
-        )
-    return weight

@@ -1,4 +1,4 @@
-"""Reading between sites in plain torch: trilinear samples, their weighted sums and convolutions."""
+"""Reading between sites in plain torch: trilinear samples and their weighted sums."""
 
 from __future__ import annotations
 
@@ -62,17 +62,22 @@ def cells(
     items: Tensor,  # [M] int32
     positions: Tensor,  # [M, K, G, 3]
     wide: torch.dtype,
+    base: Tensor | None = None,  # [M, 3]
 ) -> tuple[Tensor, Tensor, Tensor]:  # [M, K, G, 8] int64, [M, K, G, 8], [M, K, G, 8, 3]
     """Return row, weight and the weight's slope of the eight corners about each position.
 
     Rows of absent corners are N. At an integer the slope is that of the cell above it. A position
-    that is not a number, or beyond what coordinates can be, has no corner.
+    that is not a number, or beyond what coordinates can be, has no corner. Positions are counted
+    from a base, where there is one.
     """
     low = positions.floor()
     inside = ((low >= -LIMIT) & (low < LIMIT)).all(-1)
     low = torch.where(inside[..., None], low, 0)
     fraction = torch.where(inside[..., None], positions - low, 0).to(wide)
     xyz = low.to(torch.int64)
+    if base is not None:
+        xyz = xyz + base.to(torch.int64)[:, None, None]
+        inside = inside & ((xyz >= -LIMIT) & (xyz < LIMIT)).all(-1)
     item = items.to(torch.int64)[:, None, None].expand(xyz.shape[:-1])
     rows, shares, slopes = [], [], []
     for corner in range(8):
@@ -176,76 +181,3 @@ def sample_sum_grad(
         to_positions[span] = move.to(to_positions.dtype)
         put_back(to_x, rows, torch.einsum("mkgs,mgc->mkgsc", shares, g))
     return to_x[:-1].reshape(-1, channels).to(features.dtype), to_positions, to_weights
-
-
-def deform_conv(
-    features: Tensor,  # [N, C]
-    coords: Tensor,  # [N, 4] int32
-    blocks: Tensor,  # opaque
-    items: Tensor,  # [M] int32
-    positions: Tensor,  # [M, K, H, 3]
-    mask: Tensor | None,  # [M, K, H]
-    weight: Tensor,  # [K, C / G, D]
-    bias: Tensor | None,  # [D]
-    groups: int,
-) -> Tensor:  # [M, D]
-    """Return `y[o] = bias + sum over t of mask[o, t] x(positions[o, t]) W[t]`, group by group."""
-    del blocks
-    (m, taps, parts, _), channels = positions.shape, features.shape[1]
-    wide, find = accumulator(features.dtype), Finder(coords)
-    x = by_group(features, parts, wide)
-    w = weight.to(wide).reshape(taps, channels // groups, groups, -1)
-    y = features.new_zeros(m, weight.shape[2])
-    for span in spans(m, taps * 8 * (channels + 4 * parts)):
-        rows, shares, _ = cells(find, items[span], positions[span], wide)
-        if mask is not None:
-            shares = shares * mask[span, ..., None].to(wide)
-        read = torch.einsum("mkhs,mkhsc->mkhc", shares, corners_of(x, rows))
-        read = read.reshape(read.shape[0], taps, groups, channels // groups)
-        total = torch.einsum("mkgc,kcgd->mgd", read, w).reshape(-1, y.shape[1])
-        y[span] = (total if bias is None else total + bias.to(wide)).to(y.dtype)
-    return y
-
-
-def deform_conv_grad(
-    features: Tensor,  # [N, C]
-    coords: Tensor,  # [N, 4] int32
-    blocks: Tensor,  # opaque
-    items: Tensor,  # [M] int32
-    positions: Tensor,  # [M, K, H, 3]
-    mask: Tensor | None,  # [M, K, H]
-    weight: Tensor,  # [K, C / G, D]
-    grad: Tensor,  # [M, D]
-    groups: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # [N, C], [M, K, H, 3], [M, K, H] or [0], [K, C/G, D]
-    """Return the gradients of features, positions, mask (empty without one) and weight."""
-    del blocks
-    (m, taps, parts, _), channels = positions.shape, features.shape[1]
-    wide, find = accumulator(features.dtype), Finder(coords)
-    x = by_group(features, parts, wide)
-    w = weight.to(wide).reshape(taps, channels // groups, groups, -1)
-    to_x, to_positions, to_w = torch.zeros_like(x), torch.zeros_like(positions), torch.zeros_like(w)
-    to_mask = features.new_zeros(0 if mask is None else (m, taps, parts))
-    for span in spans(m, taps * 8 * (2 * channels + 4 * parts)):
-        rows, shares, slopes = cells(find, items[span], positions[span], wide)
-        corners = corners_of(x, rows)
-        g = grad[span].to(wide).reshape(-1, groups, w.shape[3])
-        to_read = torch.einsum("mgd,kcgd->mkgc", g, w)
-        to_read = to_read.reshape(-1, taps, parts, channels // parts)
-        dots = torch.einsum("mkhc,mkhsc->mkhs", to_read, corners)
-        move = torch.einsum("mkhs,mkhsa->mkha", dots, slopes)
-        if mask is not None:
-            share = mask[span, ..., None].to(wide)
-            to_mask[span] = (dots * shares).sum(-1).to(to_mask.dtype)
-            move, shares = move * share, shares * share
-        to_positions[span] = move.to(to_positions.dtype)
-        read = torch.einsum("mkhs,mkhsc->mkhc", shares, corners)
-        read = read.reshape(-1, taps, groups, channels // groups)
-        to_w += torch.einsum("mkgc,mgd->kcgd", read, g)
-        put_back(to_x, rows, torch.einsum("mkhs,mkhc->mkhsc", shares, to_read))
-    return (
-        to_x[:-1].reshape(-1, channels).to(features.dtype),
-        to_positions,
-        to_mask,
-        to_w.reshape(weight.shape).to(weight.dtype),
-    )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sparseconv._errors import complain
 from sparseconv.functional.full_grid import on_full_grid
-from sparseconv.functional.sample import dead_fraction, deform_conv3d
+from sparseconv.functional.sample import dead_fraction, moved_conv3d
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._heads import Heads
 from sparseconv.nn.conv._sites import Padding, SitedConvolution
@@ -109,9 +109,23 @@ class DeformConv3d(SitedConvolution):
         self.check_input(x)
         if isinstance(x, Tensor):
             return on_full_grid(self, x)
-        out, offsets, mask = self.heads(x, sites)
+        out = self.conv_offset.onto(x, sites)
+        heads = out.features
+        if self.limit is not None:
+            heads = self._held(heads)
         given = self.weight, self.bias, self.geometry, out
-        return deform_conv3d(x, offsets, mask, *given, groups=self.groups)
+        return moved_conv3d(x, heads, *given, parts=self.offset_groups, groups=self.groups)
+
+    def _held(
+        self,
+        heads: Tensor,  # [M, R]
+    ) -> Tensor:  # [M, R]
+        """Keep offsets near."""
+        # an offset in 16 bits is coarse enough: its tanh is made of float32
+        wide = heads.to(torch.promote_types(heads.dtype, torch.float32))
+        count = 3 * self.offset_groups * self.geometry.taps
+        near = self.limit * torch.tanh(wide[:, :count] / self.limit)
+        return torch.cat([near, wide[:, count:]], 1) if self.modulated else near
 
     def heads(
         self,
@@ -128,14 +142,11 @@ class DeformConv3d(SitedConvolution):
             A tensor at the output sites; offsets [M, K, H, 3] in voxels; masks [M, K, H] or None.
         """
         out = self.conv_offset.onto(x, sites)
-        values, taps, parts = out.features, self.geometry.taps, self.offset_groups
-        # one split: its gradient is written once, that of two slices twice
-        of_taps, *rest = values.split([3 * parts * taps] + [parts * taps] * self.modulated, 1)
-        offsets = of_taps.reshape(-1, parts, taps, 3).transpose(1, 2)
+        heads, taps, parts = out.features, self.geometry.taps, self.offset_groups
         if self.limit is not None:
-            # an offset in 16 bits is coarse enough: its tanh is made of float32
-            wide = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
-            offsets = self.limit * torch.tanh(wide / self.limit)
+            heads = self._held(heads)
+        of_taps, *rest = heads.split([3 * parts * taps] + [parts * taps] * self.modulated, 1)
+        offsets = of_taps.reshape(-1, parts, taps, 3).transpose(1, 2)
         mask = None
         if self.modulated:
             mask = torch.sigmoid(rest[0].reshape(-1, parts, taps).transpose(1, 2))
