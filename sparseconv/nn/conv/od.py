@@ -92,8 +92,8 @@ class ODConv3d(PerItemConvolution):
         self.spatial_fc = head(taps, taps > 1)
         self.kernel_fc = head(kernel_num, kernel_num > 1)
         self.temperature = Annealed(temperature, least=1e-3)
-        fan_out = taps * out_channels // groups
-        nn.init.normal_(self.weight, std=(2 / fan_out) ** 0.5)
+        # of every kernel by itself, groups not counted, as published
+        nn.init.normal_(self.weight, std=(2 / (taps * out_channels)) ** 0.5)
         for fc in (self.channel_fc, self.filter_fc, self.spatial_fc, self.kernel_fc):
             if fc is not None:
                 nn.init.kaiming_normal_(fc.weight, mode="fan_out", nonlinearity="relu")

@@ -136,6 +136,17 @@ def test_one_scan_trains_with_the_layer_norm_alone():
     assert nn.ODConv3d(4, 6, 3, padding="subm", norm="layer", **WIDE)(x).features.isfinite().all()
 
 
+def test_every_kernel_is_drawn_by_its_own_fan_out():
+    torch.manual_seed(0)
+    layer = nn.ODConv3d(64, 64, 3, groups=2, kernel_num=3)
+    twin = torch.empty(64, 32, 3, 3, 3)
+    torch.nn.init.kaiming_normal_(twin, mode="fan_out", nonlinearity="relu")
+    for kernel in layer.weight.detach():
+        assert kernel.std().item() == pytest.approx(twin.std().item(), rel=0.02)
+    for fc in (layer.channel_fc, layer.filter_fc, layer.spatial_fc, layer.kernel_fc):
+        assert not fc.bias.any()
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="norm: expected 'batch' or 'layer'"):
         nn.ODConv3d(4, 6, 3, norm="none")
