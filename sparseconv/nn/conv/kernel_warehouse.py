@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import gcd
+from math import gcd, prod
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,8 @@ class KernelWarehouse(nn.Module):
     """Cells, small matrices of weights, that the layers reserved from it share.
 
     Reserve layers in any order, then call `store()`, which sizes the cells by all of them: the
-    greatest common divisors of their channels. The warehouse holds the parameters: register it
-    once in the net, beside the layers.
+    greatest common divisors of their channels, and one tap. The warehouse holds the parameters:
+    register it once in the net, beside the layers.
 
     Args:
         cell_num_ratio: cells for every part of a kernel: a whole number, or one part of a whole
@@ -37,6 +37,9 @@ class KernelWarehouse(nn.Module):
         nonlocal_basis_ratio: below 1, a layer's shares of the F cells of other layers are made of
             max(int(F * nonlocal_basis_ratio), 16) numbers a part, which spares parameters where
             many layers share a warehouse.
+        cell_in_ratio: channels a cell reads, in parts of their greatest common divisor.
+        cell_out_ratio: channels a cell makes, in parts of theirs.
+        spatial_partition: False for cells that have all taps, for layers of one kernel size.
 
     Raises:
         ValueError: an argument is out of range.
@@ -63,8 +66,13 @@ class KernelWarehouse(nn.Module):
         norm: str = "batch",
         temperature: float = 1.0,
         nonlocal_basis_ratio: float = 1.0,
+        cell_in_ratio: float = 1.0,
+        cell_out_ratio: float = 1.0,
+        spatial_partition: bool = True,
     ) -> None:
         super().__init__()
+        self.cell_ratios = {"cell_in_ratio": cell_in_ratio, "cell_out_ratio": cell_out_ratio}
+        self.spatial_partition = spatial_partition
         if not nonlocal_basis_ratio > 0:
             expected, found = "a number above 0", f"{nonlocal_basis_ratio}"
             raise ValueError(complain("nonlocal_basis_ratio", expected, found))
@@ -105,26 +113,43 @@ class KernelWarehouse(nn.Module):
             dtype: their dtype.
 
         Raises:
-            ValueError: no layer was reserved, or the cells are stored already.
+            ValueError: no layer was reserved, the cells are stored already, or layers of several
+                kernel sizes, or a part of no whole channels, were asked for.
         """
         layers, *_ = self._reserved
         if self.cells is not None or not layers:
             found = "cells" if layers else "none"
             raise ValueError(complain("store", "layers reserved, and no cells yet", found))
-        rows = gcd(*(layer.in_channels // layer.groups for layer in layers))
-        width = gcd(*(layer.out_channels for layer in layers))
-        counts = [layer.numbers // (rows * width) for layer in layers]
+        rows = self._part("cell_in_ratio", [a.in_channels // a.groups for a in layers])
+        width = self._part("cell_out_ratio", [layer.out_channels for layer in layers])
+        sizes = {layer.geometry.size for layer in layers}
+        if len(sizes) > 1 and not self.spatial_partition:
+            expected, found = "layers of one kernel size", f"{sorted(sizes)}"
+            raise ValueError(complain("spatial_partition", expected, found))
+        box = (1, 1, 1) if self.spatial_partition else layers[0].geometry.size
+        numbers = rows * width * prod(box)
+        counts = [layer.numbers // numbers for layer in layers]
         ratio = self.cell_num_ratio
         own = [round(m * ratio) if ratio >= 1 else -(-m // round(1 / ratio)) for m in counts]
-        stored = torch.empty(sum(own), rows, width, device=device, dtype=dtype)
+        stored = torch.empty(sum(own), *box, rows, width, device=device, dtype=dtype)
         # torch's order of axes, the memory order of the kernels
-        self.cells = nn.Parameter(stored.transpose(1, 2)[..., None, None, None])
+        self.cells = nn.Parameter(stored.permute(0, 5, 4, 1, 2, 3))
         start = 0
         for layer, mixtures, mine in zip(layers, counts, own, strict=True):
-            nn.init.normal_(self.cells[start : start + mine], std=(2 / (mine * width)) ** 0.5)
+            spread = (2 / (mine * width * prod(box))) ** 0.5
+            nn.init.normal_(self.cells[start : start + mine], std=spread)
             layer.allot(start, mine, mixtures, sum(own), ratio, device=device, dtype=dtype)
             start += mine
         self._reserved[0].clear()
+
+    def _part(self, name: str, channels: list[int]) -> int:
+        """Return the channels of a cell."""
+        common, ratio = gcd(*channels), self.cell_ratios[name]
+        part = round(common * ratio)
+        if not 0 < ratio <= 1 or abs(part - common * ratio) > 1e-6 or common % max(part, 1):
+            expected = f"a whole part of {common}, the channels' greatest common divisor"
+            raise ValueError(complain(name, expected, f"{ratio}"))
+        return part
 
     def set_temperature(self, value: float) -> None:
         """Set how much of each kernel is fixed: 1 for all, 0 for none.
@@ -273,13 +298,15 @@ class KWConv3d(PerItemConvolution):
         """
         self.check_input(x)
         shares, cells = self.shares(x), self._shared[0].cells
-        size, (count, width, rows) = shares.shape[0], cells.shape[:3]
-        flat = cells.flatten(2).transpose(1, 2).reshape(count, rows * width)
+        size, (count, width, rows, *box) = shares.shape[0], cells.shape
+        flat = cells.permute(0, 3, 4, 5, 2, 1).reshape(count, -1)
         parts = traceable_linear(shares.to(flat.dtype).reshape(-1, count), flat.t(), None)
         taps, per_group = self.geometry.taps, self.in_channels // self.groups
-        # parts run over taps, blocks of D, blocks of C / G
-        parts = parts.reshape(size, taps, self.out_channels // width, -1, rows, width)
-        weight = parts.permute(0, 1, 3, 4, 2, 5).reshape(size, taps, per_group, -1)
+        # parts run over taps, blocks of D, blocks of C / G; a cell over its taps, C / G, D
+        whole = prod(box)
+        blocks = taps // whole, self.out_channels // width, per_group // rows
+        parts = parts.reshape(size, *blocks, whole, rows, width)
+        weight = parts.permute(0, 1, 4, 3, 5, 2, 6).reshape(size, taps, per_group, -1)
         bias = None if self.bias is None else self.bias.expand(size, -1)
         return self.convolve(x, weight, bias)
 

@@ -107,6 +107,40 @@ def test_shares_of_others_cells_from_fewer_numbers(backend, ratio, which):
     assert_twins(layer(x).features, expected, leaves)
 
 
+@pytest.mark.parametrize("options", [
+    {"cell_in_ratio": 0.5, "cell_out_ratio": 0.25},
+    {"spatial_partition": False, "cell_in_ratio": 0.5},
+])  # fmt: skip
+def test_cells_of_other_sizes(backend, options):
+    warehouse = nn.KernelWarehouse(norm="layer", temperature=0.25, **options)
+    _, b = (warehouse.reserve(8, d, (3, 1, 2), padding="subm", **WIDE) for d in (4, 8))
+    warehouse.store(**WIDE)
+    co, ci, *box = warehouse.cells.shape[1:]
+    assert (co, ci) == (4 * options.get("cell_out_ratio", 1), 8 * options["cell_in_ratio"])
+    assert box == ([1, 1, 1] if options.get("spatial_partition", True) else [3, 1, 2])
+    x = scene("random_sparse").tensor(8)
+    x.features.requires_grad_()
+    shares, kernels = b.shares(x), []
+    for share in shares:
+        # block by block of the kernel, each the sum of all cells, times its shares
+        kernel, part = torch.zeros(8, 8, 3, 1, 2, **WIDE), 0
+        places = [(s, s + 1) for s in range(3)], [(s, s + 1) for s in range(2)]
+        if box != [1, 1, 1]:
+            places = [(0, 3)], [(0, 2)]
+        for i, j in places[0]:
+            for k, m in places[1]:
+                for d in range(0, 8, co):
+                    for c in range(0, 8, ci):
+                        made = torch.tensordot(share[part], warehouse.cells, 1)
+                        kernel[d : d + co, c : c + ci, i:j, :, k:m] = made
+                        part += 1
+        assert part == len(share)
+        kernels.append(kernel)
+    spec, bias = Spec.of((3, 1, 2), 1, "same"), b.bias.expand(x.batch_size, -1)
+    expected = at_sites(convolved(grid_of(x), torch.stack(kernels), bias, spec, 1), x)
+    assert_twins(b(x).features, expected, [x.features, *b.parameters(), warehouse.cells])
+
+
 def test_a_layer_with_all_cells_needs_no_basis():
     layer = nn.KWConv3d(8, 8, 3, warehouse_options={"nonlocal_basis_ratio": 0.5}, **WIDE)
     assert layer.basis is None and layer.fc2.bias is not None
@@ -179,6 +213,15 @@ def test_refusals():
         nn.KernelWarehouse(1.5)
     with pytest.raises(ValueError, match="cell_num_ratio"):
         nn.KernelWarehouse(0)
+    for options in ({"cell_in_ratio": 0.3}, {"cell_out_ratio": 2}, {"cell_in_ratio": 0.75}):
+        cells = nn.KernelWarehouse(**options)
+        cells.reserve(8, 4, 3)
+        with pytest.raises(ValueError, match="ratio: expected a whole part of"):
+            cells.store()
+    cells = nn.KernelWarehouse(spatial_partition=False)
+    cells.reserve(8, 4, 3), cells.reserve(8, 4, 1)
+    with pytest.raises(ValueError, match="spatial_partition: expected layers of one kernel size"):
+        cells.store()
     with pytest.raises(ValueError, match="nonlocal_basis_ratio: expected a number above 0"):
         nn.KernelWarehouse(nonlocal_basis_ratio=0)
     warehouse = nn.KernelWarehouse()
