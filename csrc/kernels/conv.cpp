@@ -87,13 +87,16 @@ struct Conv {
   // The sums of a row in registers, and from there to the result where nothing is left to do.
   void depthwise(const RowList& list) const {
     const std::int64_t width = shape.width;
+    // weights of a tap mostly lie side by side
+    const std::int64_t step = strides[2] == 1 ? width : 1;
     Buffer<T> wide(pairs.taps * width);
+    Buffer<S> rounded(step);
     for (std::int64_t t = 0; t < pairs.taps; ++t)
-      for (std::int64_t c = 0; c < width; ++c) {
+      for (std::int64_t c = 0; c < width; c += step) {
         const std::int64_t at = t * strides[0] + c * strides[2];
-        S rounded;
-        if (wide_weight != nullptr) loops.narrow(wide_weight + at, &rounded, 1);
-        loops.widen(wide_weight != nullptr ? &rounded : weight + at, &wide[t * width + c], 1);
+        if (wide_weight != nullptr) loops.narrow(wide_weight + at, rounded.data(), step);
+        loops.widen(wide_weight != nullptr ? rounded.data() : weight + at, &wide[t * width + c],
+                    step);
       }
     Buffer<T> starts(width);
     start(starts.data(), 1, width, 0, width);

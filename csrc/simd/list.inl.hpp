@@ -46,9 +46,15 @@ static void put_rows(const T* sums, std::int64_t ld, std::int64_t rows, std::int
   for (std::int64_t r = 0; r < rows; ++r) narrow_row(sums + r * ld, to + r * n, n);
 }
 
-// Cut `pieces` pieces of L numbers, of n in a row, in runs: visit(count, begin, last), the last piece
-// of a run beginning at channel begin + last. The last piece of all ends where the row does, and
-// may begin before the one before it ends.
+// Where the pieces of a run begin. The last one ends where the row does, and may begin before the one
+// before it ends; where it does not, the places are known when this is compiled.
+template <int L, int NV, bool whole>
+struct Run {
+  std::int64_t last;
+  std::int64_t operator[](int v) const { return whole || v + 1 < NV ? v * L : last; }
+};
+
+// Cut n numbers of a row in pieces of L, and these in runs: visit(run, count, begin).
 template <int L, int whole, class Visit>
 static inline void visit_runs(std::int64_t n, Visit&& visit) {
   const std::int64_t pieces = (n + L - 1) / L;
@@ -58,7 +64,10 @@ static inline void visit_runs(std::int64_t n, Visit&& visit) {
       constexpr int now = decltype(count)::value;
       const std::int64_t final = done + now < pieces ? (done + now - 1) * L : n - L;
       const std::int64_t begin = now == 1 ? final : done * L;
-      visit(count, begin, final - begin);
+      if (final - begin == (now - 1) * L)
+        visit(Run<L, now, true>{}, count, begin);
+      else
+        visit(Run<L, now, false>{final - begin}, count, begin);
       done += now;
     };
     // pieces narrower than a vector are two at most
@@ -79,14 +88,15 @@ static inline void visit_runs(std::int64_t n, Visit&& visit) {
   }
 }
 
-template <int L, int NV, bool past, class S, class T>
-static void scale_run(const S* x, std::int64_t ldx, std::int64_t last, const T* w, std::int64_t ldw,
-                      const RowWalk& walk, const T* start, T* to, std::int64_t ld) {
+template <int L, int NV, bool past, bool whole, class S, class T>
+static void scale_run(Run<L, NV, whole> run, const S* x, std::int64_t ldx, const T* w,
+                      std::int64_t ldw, const RowWalk& walk, const T* start, T* to,
+                      std::int64_t ld) {
   using P = typename Piece<T, L>::type;
   P first[NV] = {};
   if (start != nullptr)
     UNROLL for (int v = 0; v < NV; ++v)
-        first[v] = load_piece<L, T, T>(start + (v + 1 < NV ? v * L : last));
+        first[v] = load_piece<L, T, T>(start + run[v]);
   for (std::int64_t r = 0; r < walk.rows; ++r, to += ld) {
     P sum[NV];
     UNROLL for (int v = 0; v < NV; ++v) sum[v] = first[v];
@@ -95,13 +105,11 @@ static void scale_run(const S* x, std::int64_t ldx, std::int64_t last, const T* 
       fetch_listed<L, NV>(x, ldx, pair);
       const S* from = x + std::int64_t(*pair & 0xffffffffu) * ldx;
       const T* tap = w + std::int64_t(*pair >> 32) * ldw;
-      UNROLL for (int v = 0; v < NV; ++v) {
-        const std::int64_t at = v + 1 < NV ? v * L : last;
-        sum[v] += load_piece<L, T, T>(tap + at) * load_piece<L, S, T>(from + at);
-      }
+      UNROLL for (int v = 0; v < NV; ++v)
+          sum[v] += load_piece<L, T, T>(tap + run[v]) * load_piece<L, S, T>(from + run[v]);
     }
     UNROLL for (int v = 0; v < NV; ++v) {
-      T* at = to + (v + 1 < NV ? v * L : last);
+      T* at = to + run[v];
 #ifdef STREAM
       if constexpr (past) {
         STREAM(at, sum[v]);
@@ -119,7 +127,7 @@ static void scale_rows(const S* x, std::int64_t ldx, std::int64_t channels, cons
                        std::int64_t ld, bool past) {
   visit_size<lanes<T>>(piece_size<T>(channels), [&](auto size) {
     constexpr int L = decltype(size)::value;
-    visit_runs<L, lanes<T>>(channels, [&](auto count, std::int64_t begin, std::int64_t last) {
+    visit_runs<L, lanes<T>>(channels, [&](auto run, auto count, std::int64_t begin) {
       constexpr int NV = decltype(count)::value;
       const T* from = start == nullptr ? nullptr : start + begin;
 #ifdef STREAM
@@ -127,27 +135,28 @@ static void scale_rows(const S* x, std::int64_t ldx, std::int64_t channels, cons
       if constexpr (L == lanes<T>)
         if (past && whole_vectors(to, channels) && whole_vectors(to, ld) &&
             (VECTOR_BYTES == 64 || NV % 2 == 0 || channels == L)) {
-          scale_run<L, NV, true>(x + begin, ldx, last, w + begin, ldw, walk, from, to + begin, ld);
+          scale_run<L, NV, true>(Run<L, NV, true>{}, x + begin, ldx, w + begin, ldw, walk, from,
+                                 to + begin, ld);
           // other threads may read the rows after the task
           _mm_sfence();
           return;
         }
 #endif
       (void)past;
-      scale_run<L, NV, false>(x + begin, ldx, last, w + begin, ldw, walk, from, to + begin, ld);
+      scale_run<L, NV, false>(run, x + begin, ldx, w + begin, ldw, walk, from, to + begin, ld);
     });
   });
 }
 #undef STREAM
 
-template <int L, int NV, class S, class T>
-static void multiply_run(const S* x, std::int64_t ldx, const S* g, std::int64_t ldg,
-                         std::int64_t last, const RowWalk& walk, T* acc, std::int64_t ld) {
+template <int L, int NV, bool whole, class S, class T>
+static void multiply_run(Run<L, NV, whole> run, const S* x, std::int64_t ldx, const S* g,
+                         std::int64_t ldg, const RowWalk& walk, T* acc, std::int64_t ld) {
   using P = typename Piece<T, L>::type;
   for (std::int64_t r = 0; r < walk.rows; ++r, g += ldg) {
     P held[NV];
     UNROLL for (int v = 0; v < NV; ++v)
-        held[v] = load_piece<L, S, T>(g + (v + 1 < NV ? v * L : last));
+        held[v] = load_piece<L, S, T>(g + run[v]);
     const std::uint64_t* end = walk.pairs + walk.starts[r + 1];
     for (const std::uint64_t* pair = walk.pairs + walk.starts[r]; pair != end; ++pair) {
       fetch_listed<L, NV>(x, ldx, pair);
@@ -155,7 +164,7 @@ static void multiply_run(const S* x, std::int64_t ldx, const S* g, std::int64_t 
       T* to = acc + std::int64_t(*pair >> 32) * ld;
       UNROLL for (int v = 0; v < NV; ++v) {
         P sum = load_piece<L, T, T>(to + v * L);
-        sum += load_piece<L, S, T>(from + (v + 1 < NV ? v * L : last)) * held[v];
+        sum += load_piece<L, S, T>(from + run[v]) * held[v];
         store_piece<L, T>(to + v * L, sum);
       }
     }
@@ -169,9 +178,9 @@ static void multiply_rows(const S* x, std::int64_t ldx, const S* g, std::int64_t
   visit_size<lanes<T>>(piece_size<T>(channels), [&](auto size) {
     constexpr int L = decltype(size)::value;
     std::int64_t done = 0;
-    visit_runs<L, lanes<T>>(channels, [&](auto count, std::int64_t begin, std::int64_t last) {
+    visit_runs<L, lanes<T>>(channels, [&](auto run, auto count, std::int64_t begin) {
       constexpr int NV = decltype(count)::value;
-      multiply_run<L, NV>(x + begin, ldx, g + begin, ldg, last, walk, acc + done, ld);
+      multiply_run(run, x + begin, ldx, g + begin, ldg, walk, acc + done, ld);
       done += NV * L;
     });
   });
