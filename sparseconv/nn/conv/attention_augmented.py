@@ -33,10 +33,10 @@ class AAConv3d(ChecksInput, nn.Module):
     running over the active sites of the scan of i. The tables r of relative positions are shared
     by the heads. They are folded into queries and keys: products with what a query makes of each
     coordinate, one number a cell of each axis, so no matrix of sites by sites is held. Time is
-    quadratic in the sites of a scan, and grows with the extents where positions are relative:
-    a layer for coarse levels. With a stride s, outputs are the blocks of s^3 voxels that hold a
-    site; they attend to all sites of x from site `o s`, and where that is absent with the mean of
-    their block.
+    quadratic in the sites of a scan, and grows with the extents of their lattice where positions
+    are relative: a layer for coarse levels. With a stride s, outputs are the blocks of s^3 voxels
+    that hold a site; they attend to all sites of x from site `o s`, and where that is absent with
+    the mean of their block.
 
     Args:
         in_channels: C.
@@ -134,13 +134,15 @@ class AAConv3d(ChecksInput, nn.Module):
             table = getattr(self, f"relative_{'xyz'[axis]}")
             at = x.coords[:, 1 + axis].long()
             ours = sites.coords[:, 1 + axis].long() * self.stride[axis]
-            cells = torch.arange(x.spatial_shape[axis] if self.clip else extent, device=q.device)
+            length = x.spatial_shape[axis]
+            cells = torch.arange(length, device=q.device)
+            # differences that this lattice has, or the table
+            reach = min(length, extent)
+            table = table[extent - reach : extent - 1 + reach]
             # what every query makes of every difference, then of every cell of the axis
             products = traceable_linear(q.reshape(-1, width), table, None)
-            products = products.reshape(count, heads, 2 * extent - 1)
-            window = cells + (extent - 1 - ours)[:, None]
-            if self.clip:
-                window = window.clamp(0, 2 * extent - 2)
+            products = products.reshape(count, heads, 2 * reach - 1)
+            window = (cells - ours[:, None]).clamp(1 - reach, reach - 1) + reach - 1
             queries.append(products.gather(2, window[:, None].expand(-1, heads, -1)))
             keys.append((at[:, None] == cells).to(k.dtype)[:, None].expand(-1, heads, -1))
         queries[0] = queries[0].to(queries[-1].dtype)

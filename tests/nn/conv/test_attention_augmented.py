@@ -155,6 +155,20 @@ def test_tables_of_zero_do_not_know_where_sites_lie(backend):
     torch.testing.assert_close(layer(moved).features, layer(x).features)
 
 
+def test_of_large_tables_the_middle_is_read(backend):
+    x = scene("random_sparse").tensor(4)
+    x.features.requires_grad_()
+    large = stirred(nn.AAConv3d(4, 6, 3, 4, 6, 2, spatial_shape=(50, 40, 30), **WIDE))
+    expected = attended(large, x.coords, x.features)
+    y = large(x).features
+    leaves = [x.features, *large.parameters()]
+    assert_twins(y, expected, leaves)
+    # of the large tables nothing is computed that this lattice cannot meet
+    (grad,) = torch.autograd.grad(large(x).features.square().sum(), large.relative_x)
+    most = x.spatial_shape[0]
+    assert grad[50 - most : 49 + most].any() and not grad[: 50 - most].any()
+
+
 def test_moves_with_the_sites_inside_the_extents(backend):
     coords = scene("random_sparse").coords
     x = sc.SparseTensor(coords, torch.randn(len(coords), 4, **WIDE), (12, 12, 12), 3)
