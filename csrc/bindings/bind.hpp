@@ -46,6 +46,7 @@ nb::object to_numpy(Buffer<T>&& buffer, std::int64_t columns = 0) {
 }
 
 void bind_coords(nb::module_& m);
+void bind_dim_conv(nb::module_& m);
 void bind_features(nb::module_& m);
 void bind_merge(nb::module_& m);
 void bind_relation(nb::module_& m);

@@ -23,6 +23,7 @@ NB_MODULE(_native, m) {
   m.def("keep_freed_memory", &keep_freed_memory,
         "Keep freed memory in the process; whether the C library can.");
   bind_coords(m);
+  bind_dim_conv(m);
   bind_features(m);
   bind_merge(m);
   bind_relation(m);

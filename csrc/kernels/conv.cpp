@@ -84,6 +84,48 @@ struct Conv {
     }
   }
 
+  // One weight in the type of sums.
+  T weight_at(std::int64_t at) const {
+    S rounded;
+    T wide;
+    if (wide_weight != nullptr) loops.narrow(wide_weight + at, &rounded, 1);
+    loops.widen(wide_weight != nullptr ? &rounded : weight + at, &wide, 1);
+    return wide;
+  }
+
+  // Add residuals, take the ReLU and write a block of rows.
+  void finish_block(T* sums, std::int64_t first, std::int64_t rows, bool past) const {
+    const std::int64_t width = shape.width, at = first * width;
+    for (std::int64_t r = 0; (residual != nullptr || relu) && r < rows; ++r)
+      loops.finish_row(sums + r * width,
+                       residual == nullptr ? nullptr : residual + at + r * width, width, relu);
+    loops.put_rows(sums, width, rows, width, y + at, past);
+  }
+
+  // Groups of a few channels that become one, or the reverse: as for depthwise layers.
+  void narrow(bool ordered, int per_group) const {
+    const bool join = shape.width == shape.groups;
+    const std::int64_t many = per_group * shape.groups;
+    Buffer<T> wide(pairs.taps * many);
+    for (std::int64_t t = 0; t < pairs.taps; ++t)
+      for (std::int64_t c = 0; c < many; ++c)
+        wide[t * many + c] =
+            weight_at(t * strides[0] + (join ? c % per_group * strides[1] + c / per_group * strides[2]
+                                             : c * strides[2]));
+    Buffer<T> starts(shape.width);
+    start(starts.data(), 1, shape.width, 0, shape.width);
+    const std::int64_t block = block_rows(many * std::int64_t(sizeof(T)));
+    const bool past = past_caches(shape.num_out * shape.width * std::int64_t(sizeof(S)));
+    walk_rows<T>(pairs, ordered, shape.num_out, block,
+                 task_rows(ordered, shape.num_out, block, threads), block * shape.width, threads,
+                 [&](const TapWalk& walk, std::int64_t, T* sums) {
+                   for (std::int64_t r = 0; r < walk.rows; ++r)
+                     std::copy_n(starts.data(), shape.width, sums + r * shape.width);
+                   loops.narrow_taps(x, shape.groups, per_group, join, wide.data(), walk, sums);
+                   finish_block(sums, walk.first, walk.rows, past);
+                 });
+  }
+
   // The sums of a row in registers, and from there to the result where nothing is left to do.
   void depthwise(const RowList& list) const {
     const std::int64_t width = shape.width;
@@ -117,10 +159,7 @@ struct Conv {
           }
         loops.scale_rows(x, width, width, wide.data(), width, walk, starts.data(), sums.data(),
                          width, false);
-        for (std::int64_t r = 0; (residual != nullptr || relu) && r < walk.rows; ++r)
-          loops.finish_row(sums.data() + r * width,
-                           residual == nullptr ? nullptr : residual + at + r * width, width, relu);
-        loops.put_rows(sums.data(), width, walk.rows, width, y + at, past);
+        finish_block(sums.data(), first, walk.rows, past);
       }
     });
   }
@@ -229,7 +268,10 @@ struct Conv {
     if (shape.num_out == 0 || shape.width == 0) return;
     prefer_large_pages(y, shape.num_out * shape.width * std::int64_t(sizeof(S)));
     if (listed) return depthwise(check_row_list(by_row, pairs, shape.num_in, shape.num_out));
-    if (!by_channel) return general(ordered);
+    if (!by_channel) {
+      const int per_group = narrow_groups(shape, loops.lanes);
+      return per_group > 0 ? narrow(ordered, per_group) : general(ordered);
+    }
     Buffer<std::int64_t> made(row_list_size(shape.num_out, pairs.count));
     build_row_list(pairs, ordered, shape.num_out, pairs.count, made.data(), threads);
     depthwise(RowList(made.data(), shape.num_out));

@@ -1,5 +1,6 @@
 // Gather-GEMM-scatter over a rulebook, and its weight gradient.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 #include "core/pairs.hpp"
@@ -11,6 +12,16 @@ struct ConvShape {
   std::int64_t channels, width;  // C, D
   std::int64_t groups;           // G, divides C and D
 };
+
+// How many channels the groups have on one side, where the other has one: 2 or 4, in whole vectors of
+// groups; else 0.
+inline int narrow_groups(const ConvShape& shape, std::int64_t lanes) {
+  const std::int64_t many = std::max(shape.channels, shape.width);
+  if (shape.groups < 2 || std::min(shape.channels, shape.width) != shape.groups ||
+      shape.groups % lanes != 0)
+    return 0;
+  return many == 2 * shape.groups ? 2 : many == 4 * shape.groups ? 4 : 0;
+}
 
 // y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t], plus residual[o], and with relu
 // max(0, that).

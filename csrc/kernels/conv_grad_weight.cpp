@@ -4,6 +4,7 @@
 
 #include "core/dtype.hpp"
 #include "core/row_list.hpp"
+#include "core/walk.hpp"
 #include "kernels/conv.hpp"
 
 namespace sparseconv {
@@ -99,6 +100,34 @@ struct GradWeight {
     });
   }
 
+  // Groups of a few channels on one side and one on the other, by ranges too.
+  void narrow(bool ordered, int per_group) const {
+    const bool join = shape.width == shape.groups;
+    const std::int64_t many = per_group * shape.groups, size = pairs.taps * many;
+    // as many ranges as their sums stay below those of a depthwise layer of as many rows
+    const std::int64_t range =
+        std::max<std::int64_t>(512, (pairs.taps * per_group * 16 + 511) / 512 * 512);
+    const std::int64_t ranges = (shape.num_out + range - 1) / range;
+    Buffer<T> sums(std::max<std::int64_t>(ranges, 1) * size);
+    std::fill_n(sums.data(), sums.size(), T(0));
+    walk_rows<T>(pairs, ordered, shape.num_out,
+                 ordered ? block_rows(many * std::int64_t(sizeof(T))) : range, range, 0, threads,
+                 [&](const TapWalk& walk, std::int64_t at, T*) {
+                   loops.multiply_narrow(x, g, shape.groups, per_group, join, walk,
+                                         sums.data() + at * size);
+                 });
+    parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
+      T* total = sums.data() + t * many;
+      for (std::int64_t r = 1; r < ranges; ++r)
+        for (std::int64_t c = 0; c < many; ++c) total[c] += total[r * size + c];
+      if (!join) return store(total, t * many, many);
+      Buffer<T> turned(many);
+      for (std::int64_t c = 0; c < many; ++c)
+        turned[c % per_group * shape.groups + c / per_group] = total[c];
+      store(turned.data(), t * many, many);
+    });
+  }
+
   // A block takes all taps where their sums fit the cache, so that a tile of rows is fetched once.
   // For more threads than blocks the taps are parted, for that does no work twice; channels only
   // where a single tap, such as the centre of a sparse scan, has more than a thread's share. No
@@ -179,7 +208,10 @@ struct GradWeight {
                        pairs.taps * shape.channels / shape.groups * shape.width *
                            std::int64_t(wide_to != nullptr ? sizeof(T) : sizeof(S)));
     if (listed) return depthwise(check_row_list(by_row, pairs, shape.num_in, shape.num_out));
-    if (!by_channel) return general(ordered);
+    if (!by_channel) {
+      const int per_group = narrow_groups(shape, loops.lanes);
+      return per_group > 0 ? narrow(ordered, per_group) : general(ordered);
+    }
     Buffer<std::int64_t> made(row_list_size(shape.num_out, pairs.count));
     build_row_list(pairs, ordered, shape.num_out, pairs.count, made.data(), threads);
     depthwise(RowList(made.data(), shape.num_out));

@@ -40,6 +40,10 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 
 #include "simd/relation.inl.hpp"
 
+#include "simd/planes.inl.hpp"
+
+#include "simd/narrow.inl.hpp"
+
 #include "simd/roofline.inl.hpp"
 
 #include "simd/norm.inl.hpp"
@@ -53,6 +57,7 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 template <class S, class T>
 static Loops<S, T> loops() {
   Loops<S, T> made;
+  made.lanes = lanes<T>;
   made.padded = padded<T>;
   made.pack = pack<S, T>;
   made.gather_gemm = gather_gemm<S, T>;
@@ -69,6 +74,12 @@ static Loops<S, T> loops() {
   made.exp_row = exp_row<T>;
   made.mean_row = mean_row<T>;
   made.slope_row = slope_row<T>;
+  made.narrow_taps = narrow_taps<S, T>;
+  made.multiply_narrow = multiply_narrow<S, T>;
+  made.sum_planes = sum_planes<S, T>;
+  made.sum_planes_back = sum_planes_back<S, T>;
+  made.sum_joined_back = sum_joined_back<S, T>;
+  made.multiply_planes = multiply_planes<S, T>;
   made.add_rows = add_rows<S, T>;
   made.dot_rows = dot_rows<S, T>;
   made.max_rows = max_rows<S, T>;

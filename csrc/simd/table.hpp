@@ -61,9 +61,36 @@ struct RowWalk {
   std::int64_t rows;
 };
 
+// A dimension-wise convolution. A row of results has `branches` numbers a channel, channel by channel,
+// or where they are joined one: start[c] + sum of join[branch][c] times them.
+template <class T>
+struct PlaneShape {
+  // wide: channels rounded up to whole vectors; pad: whole vectors, no shift is farther
+  std::int64_t channels, wide, pad, branches;
+  std::int64_t channel;  // the branch with a kernel a channel, or -1
+  const T* by_channel;   // [taps][wide]
+  const T* join;         // [branches][wide], or null
+  const T* start;        // [wide], or null
+  std::int64_t shifts;
+  const std::int64_t* shift;  // [shifts]
+  std::int64_t banks;
+  // kernels of planes: of their branch, [planes][taps of a plane][shifts]
+  struct Bank {
+    std::int64_t branch, taps;
+    const T* kernels;
+    const std::int32_t* plane;  // of every row of results, 4 numbers apart
+    const std::int32_t* tap;    // [taps]: which of a plane's, or -1
+  } bank[3];
+};
+
+// Pairs a dimension-wise convolution takes at a time: as many rows may be copied.
+constexpr std::int64_t batch_pairs = 16;
+
 // Loops for storage type S and sum type T.
 template <class S, class T>
 struct Loops {
+  std::int64_t lanes = 0;  // numbers of type T in a vector
+
   // What a thread does before and after gather_gemm and gather_outer; null for nothing.
   void (*begin)() = nullptr;
   void (*end)() = nullptr;
@@ -145,6 +172,27 @@ struct Loops {
   // where not null, += that of logits.
   void (*slope_row)(const Relation<T>& of, const T* own, const T* others, const RowTaps& row,
                     const T* w, const T* e, const T* means, bool by_other, T* slope, T* to_prior);
+
+  // Groups of 2 or 4 input channels and one output channel (join), or the reverse; their number is
+  // one of whole vectors. sums[r][d] += sum over the taps t and pairs (i, first + r), channels c of
+  // d's group, of w x[i][c]; w is [taps][groups][per_group].
+  void (*narrow_taps)(const S* x, std::int64_t groups, int per_group, bool join, const T* w,
+                      const TapWalk& walk, T* sums);
+  // acc += the gradient of w, of those rows.
+  void (*multiply_narrow)(const S* x, const S* g, std::int64_t groups, int per_group, bool join,
+                          const TapWalk& walk, T* acc);
+
+  // Dimension-wise convolution of the rows of a walk, its adjoint and the parts those rows have in
+  // the gradients of the kernels: see planes.inl.hpp. In the adjoint walk.in are rows of g.
+  void (*sum_planes)(const S* x, const PlaneShape<T>& shape, const TapWalk& walk, T* scratch,
+                     T* lines);
+  void (*sum_planes_back)(const S* g, const PlaneShape<T>& shape, const TapWalk& walk, T* scratch,
+                          T* lines);
+  // Where branches are joined; to_join [branches][wide] += the gradient of join.
+  void (*sum_joined_back)(const S* g, const S* x, const PlaneShape<T>& shape, const TapWalk& walk,
+                          T* scratch, T* lines, T* to_join);
+  void (*multiply_planes)(const S* x, const S* g, const PlaneShape<T>& shape, const TapWalk& walk,
+                          T* scratch, T* by_channel, T* const* bank_sums);
 
   // y[out[p] - first] += weights[p] x[in[p]], weights 1 where null.
   void (*add_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const S* weights,

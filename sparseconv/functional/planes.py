@@ -1,4 +1,4 @@
-"""Sums over neighbouring sites and channels with kernels of the plane a site lies on."""
+"""Dimension-wise convolution of a sparse tensor: kernels of channels, and of planes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.nn import functional as dense
 
 from sparseconv.geometry import Geometry
-from sparseconv.ops.aggregate import aggregate
-from sparseconv.ops.taps import tap_sum
-from sparseconv.tensor.rulebook import Rulebook
+from sparseconv.ops.dim_conv import dim_conv
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -27,49 +25,52 @@ def resample_planes(
     return stretched[0].t().reshape(count, *bank.shape[1:])
 
 
-def shifted_channels(
-    features: Tensor,  # [N, C]
-    shifts: Sequence[int],
-) -> Tensor:  # [J * N, C]
-    """Return one copy a shift, below one another: row n of copy j is `x[n, c + shifts[j]]`."""
-    return torch.cat([dense.pad(features, (-shift, shift)) for shift in shifts])
-
-
-def _of_copies(book: Rulebook, copies: int, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a rulebook whose tap `j K + t` reads what tap t reads, in copy j of the rows."""
-    starts = torch.arange(copies, device=book.in_rows.device)
-    first_rows, first_pairs = (starts * rows).to(torch.int32), starts * book.in_rows.shape[0]
-    in_rows = (first_rows[:, None] + book.in_rows).flatten()
-    out_rows = book.out_rows.expand(copies, -1).reshape(-1)
-    ends = first_pairs.to(book.segments.device)[:, None] + book.segments[1:]
-    return in_rows, out_rows, torch.cat([book.segments[:1], ends.flatten()])
-
-
-def plane_sum(
+def plane_conv(
     x: SparseTensor,  # [N, C]
-    copies: Tensor,  # [J * N, C]
-    bank: Tensor,  # [L, J, K]
-    axis: int,
+    banks: Sequence[Tensor],  # A of [L, ...]
+    axes: Sequence[int],
+    planes: Sequence[int],
+    shifts: Sequence[int],
     geometry: Geometry,
-) -> Tensor:  # [N, C]
-    """Sum over shifts of the channels and taps, with the kernel of each site's plane.
+    join: Tensor | None = None,  # [A, C]
+    bias: Tensor | None = None,  # [C]
+) -> Tensor:  # [N, A C], joined [N, C]
+    """Convolve with kernels of every channel, and of every plane across an axis.
 
-    `y[n, c] = sum over j, t of bank[q, j, t] x[site(n) + offset(t), c + shifts[j]]`, q being the
-    coordinate of the site along the axis.
+    Channel `A c + r` of the result is branch r of channel c: see `sparseconv.ops.dim_conv`. All
+    branches read the one rulebook of the whole window.
 
     Args:
-        x: [N, C], bounded.
-        copies: `shifted_channels` of its features.
-        bank: dtype of `x`, [L, J, K], a kernel for each of the L planes across the axis.
-        axis: 0, 1 or 2.
-        geometry: of the kernel, K taps.
+        x: [N, C], on sites within the lattice.
+        banks: dtype of `x`, the kernels of every branch: [C, kx, ky, kz] for channels,
+            [planes, J, ...] without the axis for an axis.
+        axes: of the branches, 0 for channels, 1 to 3 for x, y and z.
+        planes: the extent of the lattice (X, Y, Z).
+        shifts: J shifts of the channels.
+        geometry: of the window, odd sizes.
+        join: dtype of `x`, [A, C], what each channel's branches are multiplied with and added up,
+            or None.
+        bias: dtype of `x`, [C], added to joined branches, or None.
 
     Returns:
-        float [N, C]. Sums are made in one pass over J K taps.
+        float [N, A C], joined [N, C].
+
+    Raises:
+        ValueError: a site lies beyond the lattice.
     """
-    count, (planes, shifts, taps) = x.features.shape[0], bank.shape
-    at = x.coords[:, axis + 1].contiguous()
-    rows = torch.arange(count, dtype=torch.int32, device=x.device)
-    own = aggregate(bank.reshape(planes, shifts * taps), at, rows, None, count)
     book = x.topology.rulebook(x.level, x.level, geometry)
-    return tap_sum(copies, own[:, :, None], *_of_copies(book, shifts, count), count)
+    return dim_conv(
+        x.features,
+        torch.cat([bank.flatten() for bank in banks]),
+        x.coords,
+        book.in_rows,
+        book.out_rows,
+        book.segments,
+        list(geometry.size),
+        list(planes),
+        list(shifts),
+        list(axes),
+        join=join,
+        bias=bias,
+        symmetric=book.symmetric,
+    )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from sparseconv.backends.reference.dim_conv import taps_within
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 # the eight sites around a position, a multiply-add each
@@ -61,6 +62,16 @@ def _relation_mean(features, query, key, prior, in_rows, *_):
     return _pairs(features, in_rows)
 
 
+def _dim_conv(features, weights, join, bias, coords, in_rows, out_rows, segments, size, *kind):
+    _, shifts, axes, _ = kind
+    pairs = segments.diff().tolist()
+    found = 0 if join is None else coords.shape[0] * len(axes)
+    for axis in axes:
+        reads = sum(pairs[t] for t, _ in taps_within(size, axis))
+        found += reads * (len(shifts) if axis else 1)
+    return 2 * found * features.shape[1]
+
+
 def _sample_sum(features, coords, blocks, items, positions, *_):
     return 2 * CORNERS * positions.shape[0] * positions.shape[1] * features.shape[1]
 
@@ -88,6 +99,7 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "tap_sum": _tap_sum,
     "tap_dot": _tap_dot,
     "relation_mean": _relation_mean,
+    "dim_conv": _dim_conv,
     "sample_sum": _sample_sum,
     "deform_conv": _deform_conv,
     "deform_kernel": _deform_kernel,

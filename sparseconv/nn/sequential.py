@@ -34,7 +34,10 @@ def call(module: nn.Module, x: SparseTensor | Tensor) -> SparseTensor | Tensor:
 
 
 def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTensor | Tensor:
-    """Call modules one after another; a norm or convolution does the work of the ReLU behind it.
+    """Call modules one after another; some do the work of the one behind them.
+
+    A norm or convolution takes the ReLU, a dimension-wise convolution the layer that joins its
+    branches.
 
     Args:
         modules: in order.
@@ -43,8 +46,14 @@ def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTenso
     Returns:
         What the last one makes of it.
     """
-    before = None
+    before = joining = None
     for module in modules:
+        if joining is not None:
+            joined = joining.joins(module) and not _hooked(module)
+            x = joining(x, join=module) if joined else call(joining, x)
+            joining = None
+            if joined:
+                continue
         if before is not None:
             clips = _is(module, ReLU, nn.ReLU)
             x = before(x, relu=True) if clips else before(x)
@@ -53,8 +62,12 @@ def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTenso
                 continue
         if _finishes(module):
             before = module
+        elif hasattr(type(module), "joins") and not _hooked(module):
+            joining = module
         else:
             x = call(module, x)
+    if joining is not None:
+        return joining(x)
     return x if before is None else before(x)
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor
 
+from sparseconv.backends.reference.dim_conv import branch_shapes
 from sparseconv.ops.attention import ragged_attention
 from sparseconv.ops.blocks import block_index
 from sparseconv.ops.coords import pyramid, site_index, site_order
@@ -155,6 +157,33 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
         yield Sample("norm_grad", f"{label}-relu", (other, x, None, *given, eps, True, True))
         yield Sample("norm_grad", f"{label}-residual", (other, x, y, *given, eps, True, True))
         yield Sample("norm_grad", f"{label}-given", (other, x, y, *given, eps, True, False))
+
+    yield from _by_plane(normal, rng)
+
+
+def _by_plane(normal: Callable[..., Tensor], rng: torch.Generator) -> Iterator[Sample]:
+    """Yield samples of dimension-wise convolution: few taps, for the branches multiply them."""
+    for label, (name, *geometry), axes, shifts in (
+        ("submanifold", ("line", (1, 3, 1), 1, (0, 1, 0)), [0, 1, 2], [-1, 1]),
+        ("dilated", CASES["dilated"], [3], [2]),
+        ("strided", CASES["strided"], [2, 0], [1, -3]),
+        ("empty", CASES["empty"], [0, 1, 2, 3], [-1, 0, 1]),
+    ):
+        onto_itself = label == "submanifold"
+        in_rows, out_rows, segments, n, m = pairs_of(name, *geometry, onto_itself=onto_itself)
+        book = _shuffled(in_rows, out_rows, segments)
+        size, planes = list(oracle.Spec.of(*geometry).kernel), [2, 3, 1]
+        sites = [torch.randint(limit, (m,), generator=rng) for limit in (1, *planes)]
+        where, kind = (torch.stack(sites, 1).int(), *book), (size, planes, shifts, axes)
+        w = normal(sum(map(prod, branch_shapes(3, *kind))))
+        x, g, kind = normal(n, 3), normal(m, 3 * len(axes)), (*kind, onto_itself)
+        yield Sample("dim_conv", label, (x, w, None, None, *where, *kind))
+        yield Sample("dim_conv_grad", label, (x, g, w, None, *where, *kind))
+        yield Sample("dim_conv_grad_weight", label, (x, g, None, *where, *kind))
+        join, bias, g = normal(len(axes), 3), normal(3), normal(m, 3)
+        yield Sample("dim_conv", f"{label}-joined", (x, w, join, bias, *where, *kind))
+        yield Sample("dim_conv_grad", f"{label}-joined", (x, g, w, join, *where, *kind))
+        yield Sample("dim_conv_grad_weight", f"{label}-joined", (x, g, join, *where, *kind))
 
 
 def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sample]:

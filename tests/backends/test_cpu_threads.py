@@ -8,6 +8,7 @@ pytest.importorskip("sparseconv._native", reason="the compiled module is not ins
 from sparseconv.backends.cpu.aggregate import aggregate, pair_dot
 from sparseconv.backends.cpu.conv import conv, conv_grad_weight
 from sparseconv.backends.cpu.coords import output_coords, site_index, unique_coords
+from sparseconv.backends.cpu.dim_conv import dim_conv, dim_conv_grad, dim_conv_grad_weight
 from sparseconv.backends.cpu.pool import pool_max, pool_max_grad
 from sparseconv.backends.cpu.relation import relation_mean, relation_mean_grad
 from sparseconv.backends.cpu.rulebook import rulebook
@@ -113,6 +114,28 @@ def test_relations(book, dtype, channels, groups):
         lambda: (
             *relation_mean(x, *related, i, o, s, 0),
             *relation_mean_grad(g, x, *related, total, i, o, s, 0),
+        )
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("channels", [64, 21])
+def test_kernels_of_planes(book, dtype, channels):
+    n, (i, o, s) = book
+    sites = torch.randint(5, (n, 4), dtype=torch.int32)
+    x, g = torch.randn(n, channels).to(dtype), torch.randn(n, 4 * channels).to(dtype)
+    w = torch.randn(27 * channels + 3 * 5 * 3 * 9).to(dtype)
+    kind = [3, 3, 3], [5, 5, 5], [-1, 0, 1], [0, 1, 2, 3], False
+    few = torch.randn(1, 4, channels).to(dtype)
+    same_for_all_threads(
+        lambda: (
+            dim_conv(x, w, None, None, sites, i, o, s, *kind),
+            dim_conv_grad(x, g, w, None, sites, i, o, s, *kind)[0],
+            dim_conv_grad_weight(x, g, None, sites, i, o, s, *kind),
+            *dim_conv_grad(x, x.flip(0), w, few[0], sites, i, o, s, *kind),
+            dim_conv_grad_weight(x, x.flip(0), few[0], sites, i, o, s, *kind),
+            conv(g, few, None, i, o, torch.tensor([0, len(i)]), n, channels),
+            conv_grad_weight(g, x, i, o, torch.tensor([0, len(i)]), channels),
         )
     )
 

@@ -172,6 +172,40 @@ def main(path, isa):
         given = {name: address(value) for name, value in zip(names, to, strict=True)}
         return native.relation_mean_grad(**shared, grad=address(y), **given)
 
+    planes = [int(n) for n in sites[:, 1:].max(0) + 1]
+    kernels, few = waves(27 * width + 3 * 9 * sum(planes)), waves(4, width)
+    dimensions = {
+        "dtype": 0,
+        "num_in": rows,
+        "num_out": rows,
+        "channels": width,
+        "coords": address(sites),
+        "size": [3, 3, 3],
+        "planes": planes,
+        "shifts": [-1, 0, 1],
+        "axes": [0, 1, 2, 3],
+        "x": address(x),
+        "join": address(few),
+        "threads": one,
+        **pairs,
+    }
+
+    def dim_conv():
+        native.dim_conv(weights=address(kernels), bias=0, y=address(y), **dimensions)
+
+    def dim_conv_grad():
+        native.dim_conv_grad(
+            g=address(x),
+            weights=address(kernels),
+            symmetric=True,
+            to=address(y),
+            to_join=address(few.copy()),
+            **dimensions,
+        )
+
+    def dim_conv_grad_weight():
+        native.dim_conv_grad_weight(g=address(x), to=address(kernels), **dimensions)
+
     jobs = {
         "nothing": lambda: None,
         "rulebook": lambda: rulebook(sites),
@@ -186,6 +220,9 @@ def main(path, isa):
         "sum over taps": lambda: tap_sum(False),
         "sum over taps, transposed": lambda: tap_sum(True),
         "products of taps": tap_dot,
+        "dimensions": dim_conv,
+        "dimensions, gradient": dim_conv_grad,
+        "dimensions, weight gradient": dim_conv_grad_weight,
         "relation": lambda: relation(True),
         "gradients of a relation": lambda: relation(False),
     }

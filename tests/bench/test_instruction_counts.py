@@ -35,6 +35,9 @@ COUNTED = {
     "sum over taps": 2.82,
     "sum over taps, transposed": 2.83,
     "products of taps": 4.46,
+    "dimensions": 10.4,
+    "dimensions, gradient": 11.1,
+    "dimensions, weight gradient": 6.73,
     "relation": 5.88,
     "gradients of a relation": 24.7,
 }
@@ -80,6 +83,9 @@ def counts(tmp_path_factory):
         "sum over taps": work["pairs"] * work["channels"],
         "sum over taps, transposed": work["pairs"] * work["channels"],
         "products of taps": work["pairs"] * work["channels"],
+        "dimensions": work["pairs"] * work["channels"],
+        "dimensions, gradient": work["pairs"] * work["channels"],
+        "dimensions, weight gradient": work["pairs"] * work["channels"],
         "relation": work["pairs"] * work["channels"],
         "gradients of a relation": work["pairs"] * work["channels"],
     }

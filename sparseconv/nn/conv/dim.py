@@ -12,13 +12,13 @@ from torch.nn import functional as dense
 
 from sparseconv._errors import complain
 from sparseconv.functional.full_grid import on_full_grid
-from sparseconv.functional.planes import plane_sum, resample_planes, shifted_channels
+from sparseconv.functional.planes import plane_conv, resample_planes
 from sparseconv.geometry import Geometry, Triple, triple
 from sparseconv.nn.conv._input import ChecksInput
 from sparseconv.nn.conv.group_pointwise import GroupPointwiseConv3d
+from sparseconv.nn.conv.pointwise import PointwiseConv3d
 from sparseconv.nn.family import Family
 from sparseconv.nn.sequential import Sequential
-from sparseconv.ops.conv import conv
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 AXES = "cxyz"
@@ -106,16 +106,16 @@ class DimConv3d(ChecksInput, nn.Module):
         self.spatial_shape = triple("spatial_shape", spatial_shape, least=1)
         extent = (channels, *self.spatial_shape)
         self.shifts = tuple((j - size[0] // 2) * gaps[0] for j in range(size[0]))
-        self.geometries, self.banks = {}, nn.ParameterDict()
+        self.banks = nn.ParameterDict()
         for axis in axes:
             n = AXES.index(axis)
-            # the kernel stands still along its own axis, channels not counting as one
-            window = tuple(1 if n == m else k for m, k in enumerate(size))
-            self.geometries[axis] = Geometry.submanifold(window[1:], gaps[1:])
-            kernel = [k for m, k in enumerate(size) if m != n]
+            kernel = [k for m, k in enumerate(size) if m != n]  # it stands still along its axis
             self.banks[axis] = nn.Parameter(
                 torch.empty(extent[n], *kernel, device=device, dtype=dtype)
             )
+        # one window for all branches, flat if there is but one plane kernel
+        window = [1 if axes == axis else k for axis, k in zip("xyz", size[1:], strict=True)]
+        self.geometry = Geometry.submanifold(window, gaps[1:])
         if bias:
             self.bias = nn.Parameter(torch.zeros(self.out_channels, device=device, dtype=dtype))
         else:
@@ -129,54 +129,59 @@ class DimConv3d(ChecksInput, nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    def joins(self, module: nn.Module) -> bool:
+        """Return whether `forward` can do the work of a pointwise layer that follows.
+
+        That is one which makes each channel's branches one number; then nothing of 4 C channels is
+        made. `Sequential` asks.
+        """
+        return (
+            type(module) in (PointwiseConv3d, GroupPointwiseConv3d)
+            and self.bias is None
+            and module.groups == self.channels == module.out_channels
+            and module.in_channels == self.out_channels
+            and module.stride == (1, 1, 1)
+        )
+
     def forward(
         self,
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
+        *,
+        join: PointwiseConv3d | None = None,
     ) -> SparseTensor | Tensor:
-        """Return [N, len(axes) C] at the sites of `x`, or dense [B, len(axes) C, X, Y, Z]."""
+        """Convolve along every dimension.
+
+        Args:
+            x: sparse [N, C], or dense [B, C, X, Y, Z].
+            join: a layer that `joins` accepts, applied to the result.
+
+        Returns:
+            [N, len(axes) C] at the sites of `x`, or dense [B, len(axes) C, X, Y, Z]; with `join` C
+            channels.
+        """
         self.check_input(x)
         if isinstance(x, Tensor):
-            return on_full_grid(self, x)
-        copies = None
-        if self.axes != "c":
-            strict = self.plane_mode == "strict" and x.spatial_shape is not None
-            if strict and x.spatial_shape != self.spatial_shape:
-                raise ValueError(self._outside(f"{x.spatial_shape}"))
-            copies = shifted_channels(x.features, self.shifts)
-        done = [self._branch(axis, x, copies) for axis in self.axes]
-        y = torch.stack(done, 2).flatten(1)
+            y = on_full_grid(self, x)
+            return y if join is None else join(y)
+        shape, banks = x.spatial_shape, [self.banks[axis] for axis in self.axes]
+        if shape is None or shape == self.spatial_shape or self.axes == "c":
+            shape = self.spatial_shape
+        elif self.plane_mode == "strict":
+            expected = f"the lattice the layer was made for, {self.spatial_shape}"
+            cure = "make the layer with plane_mode='interpolate'"
+            raise ValueError(complain("x", expected, f"{shape}", cure))
+        else:
+            banks = [
+                bank if axis == "c" else resample_planes(bank, shape["xyz".index(axis)])
+                for axis, bank in zip(self.axes, banks, strict=True)
+            ]
+        axes = [AXES.index(axis) for axis in self.axes]
+        given = x, banks, axes, shape, self.shifts, self.geometry
+        if join is not None:
+            by_branch = join.weight.flatten(1).t()
+            return x.replace(features=plane_conv(*given, by_branch, join.bias))
+        y = plane_conv(*given)
         return x.replace(features=y if self.bias is None else y + self.bias.to(y.dtype))
-
-    def _branch(self, axis: str, x: SparseTensor, copies: Tensor | None) -> Tensor:  # [N, C]
-        bank, geometry = self.banks[axis], self.geometries[axis]
-        if axis != "c":
-            n = "xyz".index(axis)
-            if x.spatial_shape is not None:
-                bank = resample_planes(bank, x.spatial_shape[n])
-            taps = bank.reshape(bank.shape[0], len(self.shifts), -1)
-            try:
-                return plane_sum(x, copies, taps, n, geometry)
-            except (IndexError, ValueError) as fault:
-                if x.spatial_shape is None:
-                    raise ValueError(self._outside("sites beyond it")) from fault
-                raise
-        book = x.topology.rulebook(x.level, x.level, geometry)
-        return conv(
-            x.features,
-            bank.flatten(1).t()[:, None],
-            None,
-            book.in_rows,
-            book.out_rows,
-            book.segments,
-            x.features.shape[0],
-            self.channels,
-            symmetric=book.symmetric,
-        )
-
-    def _outside(self, found: str) -> str:
-        cure = "make the layer with plane_mode='interpolate' and give x its spatial_shape"
-        expected = f"the lattice the layer was made for, {self.spatial_shape}"
-        return complain("x", expected, found, cure)
 
     def extra_repr(self) -> str:
         """Return channels, extent, kernel size and branches."""
@@ -273,7 +278,7 @@ FAMILIES = (
         on_sparse="Absent neighbours add 0; neighbouring channels are always there. The extent of "
         "the lattice is part of the layer. In a net, a grouped pointwise layer joins the branches.",
         use_when="On scans that always lie alike in a box of fixed extent, such as of one sensor.",
-        primitives=("rulebook", "cube_rulebook", "conv", "aggregate", "tap_sum"),
+        primitives=("rulebook", "cube_rulebook", "dim_conv"),
         make=_make,
         translation=0,
     ),

@@ -136,8 +136,38 @@ def test_in_a_net_each_channel_meets_its_own_branches(backend):
     by_channel = dim(x).features.reshape(-1, 4, 4)
     expected = (by_channel * joined.weight.reshape(4, 4)).sum(2) + joined.bias
     torch.testing.assert_close(y.features, expected)
+    listened = []
+    with joined.register_forward_hook(lambda *given: listened.append(given)):
+        torch.testing.assert_close(layer(x).features, expected)
+    assert len(listened) == 1
     free = FAMILIES[0].make(4, 6, None).double()
     assert free(x).channels == 6
+
+
+def test_only_a_layer_that_makes_a_channel_s_branches_one_is_joined():
+    dim = nn.DimConv3d(4, 8)
+    assert dim.joins(nn.GroupPointwiseConv3d(16, 4, 4)) and dim.joins(
+        nn.PointwiseConv3d(16, 4, groups=4)
+    )
+    for other in (
+        nn.GroupPointwiseConv3d(16, 4, 2),
+        nn.GroupPointwiseConv3d(16, 8, 4),
+        nn.PointwiseConv3d(16, 4, groups=4, stride=2),
+        torch.nn.Linear(16, 4),
+    ):
+        assert not dim.joins(other)
+    assert not nn.DimConv3d(4, 8, bias=True).joins(nn.GroupPointwiseConv3d(16, 4, 4))
+
+
+def test_joined_gradients_are_those_of_two_layers(backend):
+    x = scene("random_sparse").tensor(4)
+    x.features.requires_grad_()
+    dim = nn.DimConv3d(4, x.spatial_shape, dtype=torch.float64)
+    joined = nn.GroupPointwiseConv3d(16, 4, 4, True, dtype=torch.float64)
+    net = nn.Sequential(dim, joined)
+    leaves = [x.features, *net.parameters()]
+    assert_twins(net(x).features, joined(dim(x)).features, leaves, **CLOSE)
+    torch.testing.assert_close(net(grid_of(x)), joined(dim(grid_of(x))))
 
 
 @pytest.mark.parametrize(
