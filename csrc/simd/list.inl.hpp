@@ -89,7 +89,7 @@ static inline void visit_runs(std::int64_t n, Visit&& visit) {
 }
 
 template <int L, int NV, bool past, bool whole, class S, class T>
-static void scale_run(Run<L, NV, whole> run, const S* x, std::int64_t ldx, const T* w,
+static APART void scale_run(Run<L, NV, whole> run, const S* x, std::int64_t ldx, const T* w,
                       std::int64_t ldw, const RowWalk& walk, const T* start, T* to,
                       std::int64_t ld) {
   using P = typename Piece<T, L>::type;
@@ -150,7 +150,7 @@ static void scale_rows(const S* x, std::int64_t ldx, std::int64_t channels, cons
 #undef STREAM
 
 template <int L, int NV, bool whole, class S, class T>
-static void multiply_run(Run<L, NV, whole> run, const S* x, std::int64_t ldx, const S* g,
+static APART void multiply_run(Run<L, NV, whole> run, const S* x, std::int64_t ldx, const S* g,
                          std::int64_t ldg, const RowWalk& walk, T* acc, std::int64_t ld) {
   using P = typename Piece<T, L>::type;
   for (std::int64_t r = 0; r < walk.rows; ++r, g += ldg) {

@@ -26,6 +26,12 @@
 #else
 #define INLINED inline
 #endif
+// loops of one function share its registers: one that is compiled apart keeps what it needs
+#if defined(__GNUC__) || defined(__clang__)
+#define APART __attribute__((noinline))
+#else
+#define APART
+#endif
 // a short copy must not become a call of memcpy or a string instruction, whose start costs more
 #if defined(__GNUC__) || defined(__clang__)
 #define KEEP_LOOP __asm__ volatile("" ::: "memory")
