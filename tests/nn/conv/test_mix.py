@@ -37,7 +37,7 @@ def test_parts_are_dense_layers(backend, name, kernels, partition):
     assert y.coords is x.coords
     grid = grid_of(x)
     expected = formula(layer, grid, kernels)
-    assert_twins(y.features, at_sites(expected, y), [x.features, *layer.parameters()], 1e-10, 1e-10)
+    assert_twins(y.features, at_sites(expected, y), [x.features, *layer.parameters()])
     torch.testing.assert_close(layer(grid), expected)
 
 
@@ -53,7 +53,7 @@ def test_a_stride_gives_all_parts_the_same_sites(backend, stride):
     }
     assert {tuple(c) for c in y.coords.tolist()} == blocks
     expected = formula(layer, grid_of(x), (3, 5), stride)
-    assert_twins(y.features, at_sites(expected, y), [x.features, *layer.parameters()], 1e-10, 1e-10)
+    assert_twins(y.features, at_sites(expected, y), [x.features, *layer.parameters()])
     assert layer(grid_of(x)).shape == expected.shape
 
 
