@@ -160,7 +160,7 @@ PEERS = {
             sparseconvnet.JOBS,
             package="sparseconvnet",
             distributions=("sparseconvnet",),
-            pip="pip install --no-build-isolation "
+            pip="pip install pillow setuptools; pip install --no-build-isolation "
             "git+https://github.com/facebookresearch/SparseConvNet",
         ),
         Peer(
