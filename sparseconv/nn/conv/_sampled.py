@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import gcd
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sparseconv._errors import complain
 from sparseconv.functional.conv import by_tap, over_rulebook
@@ -186,6 +187,16 @@ class SampledLayer(ChecksInput, nn.Module):
         if self.offset_scale != 1:
             text += f", offset_scale={self.offset_scale}"
         return text + (", remove_center=True" if self.remove_center else "")
+
+
+def made_again(run: Callable[[], Tensor]) -> Tensor:
+    """Return what `run()` returns, and run it again for the backward pass: it keeps nothing.
+
+    A traced graph decides for itself what to keep.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return run()
+    return checkpoint(run, use_reentrant=False, preserve_rng_state=False)
 
 
 def zero_(module: nn.Module) -> None:

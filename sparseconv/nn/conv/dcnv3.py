@@ -13,7 +13,7 @@ from sparseconv.functional.full_grid import on_full_grid
 from sparseconv.functional.linear import traceable_linear
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._drop_in import with_channels
-from sparseconv.nn.conv._sampled import SampledLayer, groups_of, projection, zero_
+from sparseconv.nn.conv._sampled import SampledLayer, groups_of, made_again, projection, zero_
 from sparseconv.nn.conv._sites import Padding
 from sparseconv.nn.family import Family
 from sparseconv.nn.norm import BatchNorm
@@ -120,14 +120,22 @@ class DCNv3_3d(SampledLayer):
         self,
         u: Tensor,  # [M, C]
     ) -> tuple[Tensor, Tensor]:  # [M, K, G, 3], [M, K, G]
-        """Predict where the taps lie, voxels from `o * stride`, and their weights."""
+        """Predict where the taps lie, voxels from `o * stride`, and logits of their weights."""
         shape = self.groups, self.taps, -1
         weight, bias = self.offset.weight, self.offset.bias
         weight, bias = weight.reshape(*shape, self.channels), bias.reshape(shape)
         places = self.places(u, weight, bias)
         weight, bias = self.mask.weight, self.mask.bias
         logits = self.head(u, weight.reshape(*shape, self.channels), bias.reshape(shape))
-        return places, torch.softmax(logits[..., 0], 1)
+        return places, logits[..., 0]
+
+    def query(
+        self,
+        x: SparseTensor,  # [N, C]
+        sites: SparseTensor,
+    ) -> Tensor:  # [M, C]
+        """Return what the heads predict from."""
+        return self.act(self.norm(self.around(x, sites)))
 
     def forward(
         self,
@@ -149,9 +157,12 @@ class DCNv3_3d(SampledLayer):
         if self.center_scale is not None:
             self.check_target(x, sites)
         out = self.target(x, sites)
-        u = self.act(self.norm(self.around(x, out)))
-        places, mask = self.heads(u)
+        # a batch norm would count its rows twice
+        twice = not isinstance(self.norm, BatchNorm)
+        u = made_again(lambda: self.query(x, out)) if twice else self.query(x, out)
+        places, logits = self.heads(u)
         values = traceable_linear(x.features, self.input_proj.weight, self.input_proj.bias)
+        mask = torch.softmax(logits, 1)
         z = self.sums(x, values, places, mask, out)
         y = z.features
         if self.center_scale is not None:
