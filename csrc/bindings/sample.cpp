@@ -1,5 +1,6 @@
 #include "bindings/bind.hpp"
 #include "kernels/blocks.hpp"
+#include "kernels/deform_kernel.hpp"
 #include "kernels/sample.hpp"
 
 namespace sparseconv {
@@ -100,6 +101,42 @@ void bind_sample(nb::module_& m) {
       nb::arg("squash"), nb::arg("x"), nb::arg("weight"), nb::arg("g"), nb::arg("grad_x"),
       nb::arg("grad_heads"), nb::arg("grad_weight"), nb::arg("threads"), release,
       "Write the gradients.");
+
+  nb::class_<KernelPlaces>(m, "KernelPlaces", "Places [rows, taps, groups, 3] in a grid of cells.")
+      .def(
+          "__init__",
+          [](KernelPlaces* made, Address values, bool wide, std::int64_t rows, std::int64_t taps,
+             std::int64_t groups, std::int32_t x, std::int32_t y, std::int32_t z) {
+            new (made) KernelPlaces{pointer<const void>(values), wide, rows, taps, groups, {x, y, z}};
+          },
+          nb::arg("values"), nb::arg("wide"), nb::arg("rows"), nb::arg("taps"), nb::arg("groups"),
+          nb::arg("x"), nb::arg("y"), nb::arg("z"));
+  m.def(
+      "deform_kernel",
+      [](int dtype, std::int64_t num_in, std::int64_t channels, const KernelPlaces& places,
+         Address x, Address kernel, Address in, Address out, Address segments, std::int64_t taps,
+         std::int64_t count, bool transposed, Address y, int threads) {
+        deform_kernel(dtype, num_in, channels, places, pointer<void>(x), pointer<void>(kernel),
+                      pairs_of(in, out, segments, taps, count), transposed, pointer<void>(y),
+                      threads);
+      },
+      nb::arg("dtype"), nb::arg("num_in"), nb::arg("channels"), nb::arg("places"), nb::arg("x"),
+      nb::arg("kernel"), nb::arg("in"), nb::arg("out"), nb::arg("segments"), nb::arg("taps"),
+      nb::arg("count"), nb::arg("transposed"), nb::arg("y"), nb::arg("threads"), release,
+      "Write the sums.");
+  m.def(
+      "deform_kernel_grad",
+      [](int dtype, std::int64_t num_in, std::int64_t channels, const KernelPlaces& places,
+         Address x, Address kernel, Address in, Address out, Address segments, std::int64_t taps,
+         std::int64_t count, Address g, Address grad_kernel, Address grad_places, int threads) {
+        deform_kernel_grad(dtype, num_in, channels, places, pointer<void>(x), pointer<void>(kernel),
+                           pairs_of(in, out, segments, taps, count), pointer<void>(g),
+                           pointer<void>(grad_kernel), pointer<void>(grad_places), threads);
+      },
+      nb::arg("dtype"), nb::arg("num_in"), nb::arg("channels"), nb::arg("places"), nb::arg("x"),
+      nb::arg("kernel"), nb::arg("in"), nb::arg("out"), nb::arg("segments"), nb::arg("taps"),
+      nb::arg("count"), nb::arg("g"), nb::arg("grad_kernel"), nb::arg("grad_places"),
+      nb::arg("threads"), release, "Write the gradients of kernel and places.");
 }
 
 }  // namespace sparseconv

@@ -304,6 +304,39 @@ static void squash(const T* RESTRICT from, T* RESTRICT to, std::int64_t n) {
   }
 }
 
+// NV vectors of y += x times a sum over a list.
+template <int NV, class T>
+static inline void mix_vectors(const T* kernel, std::int64_t ldk, const std::int32_t* rows,
+                               const T* shares, std::int64_t n, const T* x, T* y) {
+  Vec<T> sum[NV] = {};
+  for (std::int64_t p = 0; p < n; ++p) {
+    const T* from = kernel + rows[p] * ldk;
+    UNROLL for (int v = 0; v < NV; ++v)
+        multiply_add(sum[v], shares[p], load(from + v * lanes<T>));
+  }
+  UNROLL for (int v = 0; v < NV; ++v) {
+    Vec<T> value = load(y + v * lanes<T>);
+    value += sum[v] * load(x + v * lanes<T>);
+    store(y + v * lanes<T>, value);
+  }
+}
+
+template <class T>
+static void mix_add(const T* kernel, std::int64_t ldk, std::int64_t width, const std::int32_t* rows,
+                    const T* shares, std::int64_t n, const T* x, T* y) {
+  std::int64_t c = 0;
+  for (; c + 4 * lanes<T> <= width; c += 4 * lanes<T>)
+    mix_vectors<4>(kernel + c, ldk, rows, shares, n, x + c, y + c);
+  for (; c + lanes<T> <= width; c += lanes<T>)
+    mix_vectors<1>(kernel + c, ldk, rows, shares, n, x + c, y + c);
+  for (; c < width; ++c) {
+    T sum = 0;
+    for (std::int64_t p = 0; p < n; ++p) sum += shares[p] * kernel[rows[p] * ldk + c];
+    y[c] += sum * x[c];
+    KEEP_LOOP;
+  }
+}
+
 // Derivatives of cells by those of their corners, dots [8, n].
 template <class P, class T>
 static void slopes(const T* RESTRICT dots, const T* RESTRICT fraction, const T* RESTRICT scale,
@@ -335,5 +368,5 @@ template <class T>
 static SampleLoops<T> sample_loops() {
   return {cells<float, T>, cells<double, T>, corners<T>, sum_list<T>,
           sum_lists<T>,    join_lists<T>,    part_lists<T>, dot_list<T>,
-          add_list<T>,     slopes<float, T>, slopes<double, T>, squash<T>};
+          add_list<T>,     slopes<float, T>, slopes<double, T>, squash<T>, mix_add<T>};
 }
