@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/dtype.hpp"
+#include "core/row_list.hpp"
 #include "core/walk.hpp"
 
 namespace sparseconv {
@@ -154,28 +155,42 @@ class Kernels {
   Buffer<T> by_channel_, banks_[3], join_, bias_;
 };
 
-// Sums of the rows of `pairs.out`, made in blocks by make(walk, task, scratch, lines), `width` numbers
-// each of which the first `kept` are written. `steady`: tasks do not depend on the threads.
+// Checked pairs by output row.
+class Listed {
+ public:
+  Listed(const Pairs& pairs, bool ordered, std::int64_t rows, int threads)
+      : held_(row_list_size(rows, pairs.count)), rows(rows), list(held_.data(), rows) {
+    build_row_list(pairs, ordered, rows, pairs.count, held_.data(), threads);
+  }
+
+ private:
+  Buffer<std::int64_t> held_;
+
+ public:
+  const std::int64_t rows;
+  const RowList list;
+};
+
+// Sums of listed rows, made in blocks by make(walk, first, task, scratch, lines), `width` numbers each
+// of which the first `kept` are written. `steady`: tasks do not depend on the threads.
 constexpr std::int64_t steady_rows = 512;
 template <class S, class T, class Make>
-void write_rows(const Loops<S, T>& loops, const Pairs& pairs, bool ordered, std::int64_t rows,
-                bool steady, std::int64_t fixed, std::int64_t row_scratch, std::int64_t width,
-                std::int64_t kept, S* to, int threads, Make&& make) {
-  std::int64_t block = block_rows((row_scratch + width) * std::int64_t(sizeof(T)));
-  // pairs that were moved lie in no order within a task
-  if (steady && !ordered) block = steady_rows;
+void write_rows(const Loops<S, T>& loops, const Listed& listed, bool steady, std::int64_t size,
+                std::int64_t width, std::int64_t kept, S* to, int threads, Make&& make) {
+  const std::int64_t rows = listed.rows, block = block_rows(width * std::int64_t(sizeof(T)));
   const std::int64_t bytes = rows * kept * std::int64_t(sizeof(S));
   const bool past = past_caches(bytes);
   prefer_large_pages(to, bytes);
-  const std::int64_t before = fixed + block * row_scratch;
-  walk_rows<T>(pairs, ordered, rows, block,
-               steady ? steady_rows : task_rows(ordered, rows, block, threads),
-               before + block * width, threads,
-               [&](const TapWalk& walk, std::int64_t task, T* scratch) {
-                 T* lines = scratch + before;
-                 make(walk, task, scratch, lines);
-                 loops.put_rows(lines, width, walk.rows, kept, to + walk.first * kept, past);
-               });
+  const std::int64_t of_task = steady ? steady_rows : task_rows(true, rows, block, threads);
+  parallel_ranges(rows, of_task, threads, [&](std::int64_t begin, std::int64_t end) {
+    Buffer<T> scratch(size + block * width);
+    T* lines = scratch.data() + size;
+    for (std::int64_t first = begin; first < end; first += block) {
+      const RowWalk walk = listed.list.walk(first, std::min(block, end - first));
+      make(walk, first, begin / of_task, scratch.data(), lines);
+      loops.put_rows(lines, width, walk.rows, kept, to + first * kept, past);
+    }
+  });
 }
 
 }  // namespace
@@ -193,12 +208,12 @@ void dim_conv(int dtype, const DimShape& shape, const void* x, const void* weigh
     const auto& plan = kernels.plan;
     const std::int64_t slots = (plan.channel >= 0) + plan.banks * plan.shifts;
     const std::int64_t parts = join == nullptr ? plan.branches : 1;
-    write_rows(loops, pairs, ordered, shape.num_out, false,
-               batch_pairs * plan.wide + plan.pad, slots * (plan.wide + plan.pad),
-               parts * plan.wide, parts * plan.channels,
-               static_cast<S*>(y), threads,
-               [&](const TapWalk& walk, std::int64_t, T* scratch, T* lines) {
-                 loops.sum_planes(static_cast<const S*>(x), plan, walk, scratch, lines);
+    const Listed listed(pairs, ordered, shape.num_out, threads);
+    write_rows(loops, listed, false,
+               batch_pairs * plan.wide + plan.pad + slots * (plan.wide + plan.pad),
+               parts * plan.wide, parts * plan.channels, static_cast<S*>(y), threads,
+               [&](const RowWalk& walk, std::int64_t first, std::int64_t, T* scratch, T* lines) {
+                 loops.sum_planes(static_cast<const S*>(x), plan, walk, first, scratch, lines);
                });
   });
 }
@@ -221,11 +236,12 @@ void dim_conv_grad(int dtype, const DimShape& shape, const void* x, const void* 
                                 symmetric);
     const auto& plan = kernels.plan;
     const std::int64_t apart = plan.wide + plan.pad, own = plan.channel >= 0;
+    const Listed listed(seen, ordered, shape.num_in, threads);
     if (join == nullptr)
-      return write_rows(loops, seen, ordered, shape.num_in, false,
-                        plan.branches * plan.wide + plan.pad, (plan.shifts + own) * apart,
+      return write_rows(loops, listed, false,
+                        plan.branches * plan.wide + plan.pad + (plan.shifts + own) * apart,
                         plan.wide, plan.channels, static_cast<S*>(to), threads,
-                        [&](const TapWalk& walk, std::int64_t, T* scratch, T* lines) {
+                        [&](const RowWalk& walk, std::int64_t, std::int64_t, T* scratch, T* lines) {
                           loops.sum_planes_back(static_cast<const S*>(g), plan, walk, scratch,
                                                 lines);
                         });
@@ -234,13 +250,14 @@ void dim_conv_grad(int dtype, const DimShape& shape, const void* x, const void* 
         std::max<std::int64_t>((shape.num_in + steady_rows - 1) / steady_rows, 1);
     Buffer<T> sums(tasks * size);
     std::fill_n(sums.data(), sums.size(), T(0));
-    write_rows(loops, seen, ordered, shape.num_in, true,
-               batch_pairs * plan.wide + plan.pad + (1 + plan.shifts) * apart,
-               (own + plan.banks * plan.shifts) * apart, plan.wide, plan.channels,
-               static_cast<S*>(to), threads,
-               [&](const TapWalk& walk, std::int64_t task, T* scratch, T* lines) {
+    const std::int64_t slots = own + plan.banks * plan.shifts;
+    write_rows(loops, listed, true,
+               batch_pairs * plan.wide + plan.pad + (1 + plan.shifts + slots) * apart, plan.wide,
+               plan.channels, static_cast<S*>(to), threads,
+               [&](const RowWalk& walk, std::int64_t first, std::int64_t task, T* scratch,
+                   T* lines) {
                  loops.sum_joined_back(static_cast<const S*>(g), static_cast<const S*>(x), plan,
-                                       walk, scratch, lines, sums.data() + task * size);
+                                       walk, first, scratch, lines, sums.data() + task * size);
                });
     for (std::int64_t task = 1; task < tasks; ++task)
       for (std::int64_t i = 0; i < size; ++i) sums[i] += sums[task * size + i];
@@ -280,20 +297,17 @@ void dim_conv_grad_weight(int dtype, const DimShape& shape, const void* x, const
     parallel_ranges(sums.size(), 1 << 16, threads, [&](std::int64_t from, std::int64_t end) {
       std::fill_n(sums.data() + from, end - from, T(0));
     });
-    const std::int64_t slots = (plan.channel >= 0) + plan.banks * plan.shifts;
-    // pairs that were moved lie in no order within a part
-    const std::int64_t block =
-        ordered ? block_rows(slots * plan.wide * std::int64_t(sizeof(T))) : rows;
-    const std::int64_t fixed = plan.branches * plan.wide + batch_pairs * plan.wide + plan.pad +
-                               plan.branches * (plan.wide + plan.pad);
+    const Listed listed(pairs, ordered, shape.num_out, threads);
     if (shape.channels > 0)
-      walk_rows<T>(pairs, ordered, shape.num_out, block, rows, fixed + block * slots * plan.wide,
-                   threads, [&](const TapWalk& walk, std::int64_t part, T* scratch) {
-                     T* own = sums.data() + part * size;
-                     T* const banks[] = {own + ends[0], own + ends[1], own + ends[2]};
-                     loops.multiply_planes(static_cast<const S*>(x), static_cast<const S*>(g), plan,
-                                           walk, scratch, own, banks);
-                   });
+      parallel_ranges(shape.num_out, rows, threads, [&](std::int64_t first, std::int64_t end) {
+        Buffer<T> scratch(2 * plan.branches * plan.wide + batch_pairs * plan.wide + plan.pad +
+                          plan.branches * plan.pad + plan.banks * plan.shifts * plan.wide);
+        T* own = sums.data() + first / rows * size;
+        T* const banks[] = {own + ends[0], own + ends[1], own + ends[2]};
+        loops.multiply_planes(static_cast<const S*>(x), static_cast<const S*>(g), plan,
+                              listed.list.walk(first, end - first), first, scratch.data(), own,
+                              banks);
+      });
     parallel_ranges(size, 1 << 13, threads, [&](std::int64_t from, std::int64_t end) {
       for (std::int64_t part = 1; part < parts; ++part)
         for (std::int64_t i = from; i < end; ++i) sums[i] += sums[part * size + i];
@@ -311,7 +325,8 @@ void dim_conv_grad_weight(int dtype, const DimShape& shape, const void* x, const
       for (std::int64_t q = 0; q < planes; ++q)
         for (std::int64_t t = 0; t < bank.taps; ++t)
           for (std::int64_t j = 0; j < plan.shifts; ++j) {
-            const T* from = sums.data() + ends[b] + (q * bank.taps + t) * groups * lanes + j * numbers;
+            const T* from =
+                sums.data() + ends[b] + (q * bank.taps + t) * groups * lanes + j * numbers;
             T total = 0;
             for (std::int64_t i = 0; i < numbers; ++i) total += from[i];
             put(total, kernels.begin[bank.branch] + (q * plan.shifts + j) * bank.taps + t);

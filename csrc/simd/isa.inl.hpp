@@ -40,7 +40,11 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 
 #include "simd/relation.inl.hpp"
 
+#include "simd/branches.inl.hpp"
+
 #include "simd/planes.inl.hpp"
+
+#include "simd/planes_grad.inl.hpp"
 
 #include "simd/narrow.inl.hpp"
 

@@ -83,8 +83,8 @@ struct PlaneShape {
   } bank[3];
 };
 
-// Pairs a dimension-wise convolution takes at a time: as many rows may be copied.
-constexpr std::int64_t batch_pairs = 16;
+// Pairs of a row that a dimension-wise convolution takes at a time: as many rows may be copied.
+constexpr std::int64_t batch_pairs = 32;
 
 // Loops for storage type S and sum type T.
 template <class S, class T>
@@ -182,17 +182,18 @@ struct Loops {
   void (*multiply_narrow)(const S* x, const S* g, std::int64_t groups, int per_group, bool join,
                           const TapWalk& walk, T* acc);
 
-  // Dimension-wise convolution of the rows of a walk, its adjoint and the parts those rows have in
-  // the gradients of the kernels: see planes.inl.hpp. In the adjoint walk.in are rows of g.
-  void (*sum_planes)(const S* x, const PlaneShape<T>& shape, const TapWalk& walk, T* scratch,
-                     T* lines);
-  void (*sum_planes_back)(const S* g, const PlaneShape<T>& shape, const TapWalk& walk, T* scratch,
+  // Dimension-wise convolution of the rows of a walk, which begin at `first`, its adjoint and the
+  // parts those rows have in the gradients of the kernels: see planes.inl.hpp. In the adjoint pairs
+  // name rows of g.
+  void (*sum_planes)(const S* x, const PlaneShape<T>& shape, const RowWalk& walk,
+                     std::int64_t first, T* scratch, T* lines);
+  void (*sum_planes_back)(const S* g, const PlaneShape<T>& shape, const RowWalk& walk, T* scratch,
                           T* lines);
   // Where branches are joined; to_join [branches][wide] += the gradient of join.
-  void (*sum_joined_back)(const S* g, const S* x, const PlaneShape<T>& shape, const TapWalk& walk,
-                          T* scratch, T* lines, T* to_join);
-  void (*multiply_planes)(const S* x, const S* g, const PlaneShape<T>& shape, const TapWalk& walk,
-                          T* scratch, T* by_channel, T* const* bank_sums);
+  void (*sum_joined_back)(const S* g, const S* x, const PlaneShape<T>& shape, const RowWalk& walk,
+                          std::int64_t first, T* scratch, T* lines, T* to_join);
+  void (*multiply_planes)(const S* x, const S* g, const PlaneShape<T>& shape, const RowWalk& walk,
+                          std::int64_t first, T* scratch, T* by_channel, T* const* bank_sums);
 
   // y[out[p] - first] += weights[p] x[in[p]], weights 1 where null.
   void (*add_rows)(const S* x, std::int64_t ldx, std::int64_t channels, const S* weights,

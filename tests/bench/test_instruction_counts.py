@@ -35,9 +35,9 @@ COUNTED = {
     "sum over taps": 2.82,
     "sum over taps, transposed": 2.83,
     "products of taps": 4.46,
-    "dimensions": 10.4,
-    "dimensions, gradient": 11.1,
-    "dimensions, weight gradient": 6.73,
+    "dimensions": 8.88,
+    "dimensions, gradient": 9.77,
+    "dimensions, weight gradient": 6.44,
     "relation": 5.88,
     "gradients of a relation": 24.7,
 }
