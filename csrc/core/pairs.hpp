@@ -37,7 +37,8 @@ inline bool check_pairs(const Pairs& pairs, std::int64_t num_in, std::int64_t nu
     return std::uint32_t(std::min<std::int64_t>(rows, std::int64_t(1) << 31) - 1);
   };
   const std::uint32_t last_in = last(num_in), last_out = last(num_out);
-  parallel_ranges(pairs.count, piece, threads, [&](std::int64_t begin, std::int64_t end) {
+  const int team = worth_sharing(pairs.count / 3, threads);
+  parallel_ranges(pairs.count, piece, team, [&](std::int64_t begin, std::int64_t end) {
     // the sign of a number or of its distance to the last row shows what is out of range
     std::uint32_t signs_in = 0, signs_out = 0;
     std::int32_t fallen = 0;
@@ -121,7 +122,8 @@ class Tiles {
   std::int64_t tile_of(std::int32_t row) const { return shift_ >= 0 ? row >> shift_ : row / rows; }
 
   void split(const Pairs& pairs, int threads) {
-    parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
+    const int team = worth_sharing(count * pairs.taps * 40, threads);
+    parallel_tasks(pairs.taps, team, [&](std::int64_t t) {
       const std::int32_t* stop = pairs.out + pairs.segments[t + 1];
       const std::int32_t* from = pairs.out + pairs.segments[t];
       for (std::int64_t tile = 0; tile < count; ++tile) {

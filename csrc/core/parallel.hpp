@@ -52,6 +52,12 @@ void parallel_tasks(std::int64_t tasks, int threads, Run&& run) {
   for (std::int64_t task = 0; task < tasks; ++task) run(task);
 }
 
+// Threads for work of so many nanoseconds: to wake one that sleeps takes some fifty microseconds, for
+// which all others wait at the end.
+inline int worth_sharing(std::int64_t nanoseconds, int threads) {
+  return nanoseconds >= 100 * 1000 ? threads : 1;
+}
+
 // Run run(begin, end) over [0, n) in pieces of `piece` items.
 template <class Run>
 void parallel_ranges(std::int64_t n, std::int64_t piece, int threads, Run&& run) {

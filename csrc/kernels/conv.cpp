@@ -219,7 +219,8 @@ struct Conv {
       }
     const std::int64_t kinds = std::int64_t(blocks.size());
     Buffer<T> packed(pairs.taps * tap_size);
-    parallel_tasks(pairs.taps * kinds, threads, [&](std::int64_t task) {
+    const int team = worth_sharing(packed.size() / 2, threads);
+    parallel_tasks(pairs.taps * kinds, team, [&](std::int64_t task) {
       const Columns& block = blocks[task % kinds];
       const std::int64_t t = task / kinds;
       pack(t * strides[0] + block.first * strides[2], per_group, block.width,
