@@ -49,6 +49,7 @@ class Peer:
         compares: whether its result must equal ours; not so for a yardstick.
         heading: of its column; its name and × if none.
         own: whether it is another way of this library, run along with the cases that name it.
+        slow: whether it takes so long that it is run where it is named alone.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Peer:
     compares: bool = True
     heading: str = ""
     own: bool = False
+    slow: bool = False
 
     @property
     def here(self) -> bool:
@@ -178,6 +180,7 @@ PEERS = {
             package="open3d.ml.torch",
             distributions=("open3d", "open3d-cpu"),
             pip="an Open3D built for this version of torch: pip install open3d-cpu",
+            slow=True,
         ),
         Peer(
             "torch",
@@ -224,13 +227,13 @@ PEERS = {
 
 
 def choose(names: str) -> list[Peer]:
-    """Return the peers of a comma-separated list; `all` and `none` are lists, too.
+    """Return the peers of a comma-separated list; `all` (but the slow) and `none` are lists, too.
 
     Raises:
         ValueError: a name is not known.
     """
     if names == "all":
-        return list(PEERS.values())
+        return [peer for peer in PEERS.values() if not peer.slow]
     wanted = [] if names == "none" else [name.strip() for name in names.split(",") if name.strip()]
     for name in wanted:
         if name not in PEERS:

@@ -8,7 +8,7 @@ from sparseconv.bench.cases import CASES
 from sparseconv.bench.engines import minkowski, open3d, sparseconvnet, spconv
 from sparseconv.bench.measure import difference
 from sparseconv.bench.ours import JOBS
-from sparseconv.bench.peers import PEERS
+from sparseconv.bench.peers import PEERS, choose
 from sparseconv.bench.scenes import load_scene
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
@@ -52,6 +52,11 @@ def test_a_kernel_of_three_sizes_comes_back_as_it_went(engine):
     made = ENGINES[engine].engine()
     taps = torch.randn(3, 5, 7, 2, 4)
     assert torch.equal(made.unpack(made.pack(taps), (3, 5, 7)), taps)
+
+
+def test_the_slow_are_run_where_they_are_named():
+    assert "open3d-ml" not in [peer.name for peer in choose("all")]
+    assert [peer.name for peer in choose("open3d-ml,spconv")] == ["open3d-ml", "spconv"]
 
 
 def test_what_cannot_be_imported_is_not_there():
