@@ -146,7 +146,8 @@ class Tiles {
     moved_out_ = Buffer<std::int32_t>(pairs.count);
     if (keep_source) source_ = Buffer<std::int64_t>(pairs.count);
     std::fill(end_.begin(), end_.end(), 0);
-    parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
+    const int team = worth_sharing(pairs.count, threads);
+    parallel_tasks(pairs.taps, team, [&](std::int64_t t) {
       for (std::int64_t p = pairs.segments[t]; p < pairs.segments[t + 1]; ++p)
         ++end_[tile_of(pairs.out[p]) * taps_ + t];
     });
@@ -156,7 +157,7 @@ class Tiles {
       place += end_[b];
       end_[b] = begin_[b];
     }
-    parallel_tasks(pairs.taps, threads, [&](std::int64_t t) {
+    parallel_tasks(pairs.taps, team, [&](std::int64_t t) {
       for (std::int64_t p = pairs.segments[t]; p < pairs.segments[t + 1]; ++p) {
         const std::int64_t to = end_[tile_of(pairs.out[p]) * taps_ + t]++;
         moved_in_[to] = pairs.in[p];

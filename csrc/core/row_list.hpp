@@ -46,7 +46,7 @@ inline void build_row_list(const Pairs& pairs, bool ordered, std::int64_t num_ou
   std::int64_t* starts = block + RowList::head;
   auto* list = reinterpret_cast<std::uint64_t*>(starts + num_out + 1);
   std::vector<std::int32_t> highest(tiles.count, -1);
-  parallel_tasks(tiles.count, threads, [&](std::int64_t tile) {
+  parallel_tasks(tiles.count, worth_sharing(pairs.count * 2, threads), [&](std::int64_t tile) {
     const std::int64_t first = tile * rows, here = std::min(rows, num_out - first);
     // pairs of the tiles before
     std::int64_t place = 0;

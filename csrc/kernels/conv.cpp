@@ -13,6 +13,10 @@ constexpr std::int64_t most_rows = 2048;
 constexpr std::int64_t least_rows = 64;
 // output columns of one task: more rows fit in a tile, and few tiles still make many tasks
 constexpr std::int64_t block_width = 128;
+// output rows that make one tile, of whose columns each task packs the weights it needs when it needs
+// them: few rows use a weight too seldom to write all of them down and read them back
+constexpr std::int64_t few_rows = 1024;
+constexpr std::int64_t least_width = 32;
 
 std::int64_t rows_of_tile(std::int64_t num_out, std::int64_t row_bytes, std::int64_t blocks,
                           int threads) {
@@ -206,29 +210,47 @@ struct Conv {
     loops.pack(rounded.data(), by_column ? 1 : length, by_column ? length : 1, channels, width, to);
   }
 
+  // Columns of a task where all rows make one tile, so that every thread has two tasks or at least
+  // one; 0 where there are too many rows or too few columns.
+  std::int64_t width_of_few() const {
+    if (shape.num_out > few_rows) return 0;
+    const std::int64_t group_width = shape.width / shape.groups;
+    if (threads == 1) return block_width;
+    for (const std::int64_t tasks : {2 * threads, threads}) {
+      const std::int64_t parts = (tasks + shape.groups - 1) / shape.groups;
+      const std::int64_t width = loops.padded((group_width + parts - 1) / parts);
+      if (width >= least_width || parts == 1) return std::min(width, block_width);
+    }
+    return 0;
+  }
+
   void general(bool ordered) const {
     const std::int64_t per_group = shape.channels / shape.groups;
     const std::int64_t group_width = shape.width / shape.groups;
+    const std::int64_t few = width_of_few(), step = few > 0 ? few : block_width;
     std::vector<Columns> blocks;
     std::int64_t tap_size = 0;
     for (std::int64_t group = 0; group < shape.groups; ++group)
-      for (std::int64_t d = 0; d < group_width; d += block_width) {
-        const std::int64_t width = std::min(block_width, group_width - d);
+      for (std::int64_t d = 0; d < group_width; d += step) {
+        const std::int64_t width = std::min(step, group_width - d);
         blocks.push_back({group, group * group_width + d, width, tap_size});
         tap_size += per_group * loops.padded(width);
       }
     const std::int64_t kinds = std::int64_t(blocks.size());
-    Buffer<T> packed(pairs.taps * tap_size);
+    const auto pack_block = [&](const Columns& block, std::int64_t t, T* to) {
+      pack(t * strides[0] + block.first * strides[2], per_group, block.width, to);
+    };
+    Buffer<T> packed(few > 0 ? 0 : pairs.taps * tap_size);
     const int team = worth_sharing(packed.size() / 2, threads);
-    parallel_tasks(pairs.taps * kinds, team, [&](std::int64_t task) {
+    parallel_tasks(few > 0 ? 0 : pairs.taps * kinds, team, [&](std::int64_t task) {
       const Columns& block = blocks[task % kinds];
       const std::int64_t t = task / kinds;
-      pack(t * strides[0] + block.first * strides[2], per_group, block.width,
-           packed.data() + t * tap_size + block.packed);
+      pack_block(block, t, packed.data() + t * tap_size + block.packed);
     });
     const std::int64_t widest = loops.padded(blocks[0].width);
     const std::int64_t rows =
-        rows_of_tile(shape.num_out, widest * std::int64_t(sizeof(T)), kinds, threads);
+        few > 0 ? few_rows
+                : rows_of_tile(shape.num_out, widest * std::int64_t(sizeof(T)), kinds, threads);
     const Tiles tiles(pairs, ordered, shape.num_out, rows, threads);
     const bool begun = per_group > 0 && centre_covers();
     Buffer<T> starts(kinds * widest);
@@ -241,19 +263,21 @@ struct Conv {
       const std::int64_t tile = shape.groups > 1 ? task / kinds : task % tiles.count;
       const Columns& block = blocks[kind];
       const Ready ready(loops);
+      Buffer<T> own(few > 0 ? per_group * loops.padded(block.width) : 0);
       tile_task(
           tiles, tile, block.first, block.width, loops.padded(block.width), begun,
           [&](T* sums, std::int64_t ld, std::int64_t row) {
             for (std::int64_t i = 0; i < pairs.taps; ++i) {
               const std::int64_t t = tap_at(i, begun), soon = tap_at(i + 1, begun);
-              const std::int64_t begin = tiles.begin(tile, t);
+              const std::int64_t begin = tiles.begin(tile, t), count = tiles.end(tile, t) - begin;
               const bool more = i + 1 < pairs.taps;
               const std::int64_t next = more ? tiles.begin(tile, soon) : begin;
               const std::int64_t ahead = more ? tiles.end(tile, soon) - next : 0;
+              if (few > 0 && count > 0) pack_block(block, t, own.data());
               loops.gather_gemm(x + block.group * per_group, shape.channels, per_group,
-                                packed.data() + t * tap_size + block.packed, block.width,
-                                tiles.in + begin, tiles.out + begin, tiles.end(tile, t) - begin,
-                                row, sums, ld,
+                                few > 0 ? own.data() : packed.data() + t * tap_size + block.packed,
+                                block.width, tiles.in + begin, tiles.out + begin, count, row, sums,
+                                ld,
                                 begun && i == 0 ? starts.data() + kind * widest : nullptr,
                                 tiles.in + next, ahead);
             }

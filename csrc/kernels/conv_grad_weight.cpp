@@ -146,8 +146,10 @@ struct GradWeight {
       (step_c >= step_d ? step_c : step_d) = (std::max(step_c, step_d) + 1) / 2;
     for (;; step_c = (step_c + 1) / 2) {
       const bool enough = blocks() % threads == 0 || blocks() >= 4 * threads;
-      taps = tap_parts(enough ? 1 : std::min<std::int64_t>(pairs.taps, parts_for(blocks())));
-      if (taps.uneven <= most_uneven || step_c <= least_channels) break;
+      const std::int64_t wanted = enough ? 1 : parts_for(blocks());
+      taps = tap_parts(std::min(pairs.taps, wanted));
+      const double idle = double(wanted) / double(taps.parts.size());
+      if (taps.uneven * idle <= most_uneven || step_c <= least_channels) break;
     }
     std::vector<Item> list;
     for (const std::vector<std::int64_t>& part : taps.parts)

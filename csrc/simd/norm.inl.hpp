@@ -94,15 +94,12 @@ static void norm_rows(const S* x, const S* other, std::int64_t n, std::int64_t p
                                                                         scale, shift, y);
 }
 
-// the mask of ReLU: none, from the output again made of x, or from the output itself
-enum class Mask { none, remade, kept };
-
-template <Mask mask, class S, class T>
+// With `remade` the mask of the ReLU is made of x again.
+template <bool remade, class S, class T>
 struct Sums {
-  const S *g, *x, *y;
+  const S *g, *x;
   std::int64_t count, period;  // whole periods
   const T *mean, *scale, *shift;
-  S* masked;
   T *sum, *dot;
 
   template <int NV>
@@ -118,12 +115,8 @@ struct Sums {
         const std::int64_t at = first + v * lanes<T>, i = row + v * lanes<T>;
         const Vec<T> apart = load_wide<S, T>(x + i) - load(mean + at);
         Vec<T> let = load_wide<S, T>(g + i);
-        if constexpr (mask == Mask::remade)
+        if constexpr (remade)
           let = where_above(apart * load(scale + at) + load(shift + at), let);
-        if constexpr (mask == Mask::kept) {
-          let = where_above(load_wide<S, T>(y + i), let);
-          store_narrow<T>(masked + i, let);
-        }
         total[v] += let;
         product[v] += let * apart;
       }
@@ -135,23 +128,31 @@ struct Sums {
   }
 };
 
-template <Mask mask, class S, class T>
-static void sums_loop(const S* g, const S* x, const S* y, std::int64_t n, std::int64_t period,
-                      const T* mean, const T* scale, const T* shift, S* masked, T* sum, T* dot) {
-  const Sums<mask, S, T> run{g,    x,     y,     n / period, period, mean,
-                             scale, shift, masked, sum,        dot};
+template <bool remade, class S, class T>
+static void sums_loop(const S* g, const S* x, std::int64_t n, std::int64_t period, const T* mean,
+                      const T* scale, const T* shift, T* sum, T* dot) {
+  const Sums<remade, S, T> run{g, x, n / period, period, mean, scale, shift, sum, dot};
   by_vectors<column_vectors, T>(period, 0, run);
   for (std::int64_t i = run.count * period; i < n; ++i) {
     const std::int64_t at = i - run.count * period;
     const T apart = widen(x[i]) - mean[at];
     T v = widen(g[i]);
-    if constexpr (mask == Mask::remade) v = apart * scale[at] + shift[at] <= T(0) ? T(0) : v;
-    if constexpr (mask == Mask::kept) {
-      v = widen(y[i]) <= T(0) ? T(0) : v;
-      narrow(v, masked[i]);
-    }
+    if constexpr (remade) v = apart * scale[at] + shift[at] <= T(0) ? T(0) : v;
     sum[at] += v;
     dot[at] += v * apart;
+  }
+}
+
+// What a ReLU lets through whose output was y: numbers are passed on, not rounded.
+template <class S>
+static void let_through(const S* RESTRICT g, const S* RESTRICT y, std::int64_t n,
+                        S* RESTRICT masked) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const bool clipped = widen(y[i]) <= 0;
+    if constexpr (sizeof(S) == 2)
+      masked[i].bits = clipped ? std::uint16_t(0) : g[i].bits;
+    else
+      masked[i] = clipped ? S(0) : g[i];
   }
 }
 
@@ -159,10 +160,9 @@ template <class S, class T>
 static void norm_sums(const S* g, const S* x, const S* y, std::int64_t n, std::int64_t period,
                       const T* mean, const T* scale, const T* shift, bool relu, S* masked, T* sum,
                       T* dot) {
-  const auto run = !relu          ? sums_loop<Mask::none, S, T>
-                   : y == nullptr ? sums_loop<Mask::remade, S, T>
-                                  : sums_loop<Mask::kept, S, T>;
-  run(g, x, y, n, period, mean, scale, shift, masked, sum, dot);
+  if (relu && y != nullptr) let_through(g, y, n, masked);
+  const auto run = relu && y == nullptr ? sums_loop<true, S, T> : sums_loop<false, S, T>;
+  run(relu && y != nullptr ? masked : g, x, n, period, mean, scale, shift, sum, dot);
 }
 
 template <bool relu, class S, class T>

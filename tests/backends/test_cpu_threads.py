@@ -59,6 +59,27 @@ def test_convolution(book, dtype, channels, width, groups):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("channels", "width", "groups"), [(33, 130, 1), (64, 256, 1), (24, 96, 4), (16, 20, 1)]
+)
+@pytest.mark.parametrize("rows", [1, 90, 1024, 1025])
+def test_convolution_of_few_rows(rows, dtype, channels, width, groups):
+    """Weights are packed where they are used, of other columns for other numbers of threads."""
+    sites = unique_coords(torch.randint(0, 13, (3000, 4), dtype=torch.int32))[0][:rows]
+    i, o, s = rulebook(sites, site_index(sites), sites, THREE, [1, 1, 1], True)
+    x, g = torch.randn(rows, channels).to(dtype), torch.randn(rows, width).to(dtype)
+    w, b = torch.randn(27, channels // groups, width).to(dtype), torch.randn(width).to(dtype)
+    swapped = torch.randn(27, channels, width // groups).to(dtype).transpose(1, 2)
+    same_for_all_threads(
+        lambda: (
+            conv(x, w, b, i, o, s, rows, groups),
+            conv(x, w.float(), b, i, o, s, rows, groups) if dtype == torch.bfloat16 else b,
+            conv(g, swapped, None, o, i, s, rows, groups),
+        )
+    )
+
+
 @pytest.mark.parametrize("taps", [1, 3, 27])
 def test_gradient_of_weights_where_one_tap_has_most_pairs(taps):
     n, channels, width = 3000, 48, 33
