@@ -14,37 +14,46 @@ void bind_features(nb::module_& m) {
   m.def(
       "conv",
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
-         std::int64_t width, std::int64_t groups, Address x, Address weight, bool wide_weight,
-         std::int64_t stride_t, std::int64_t stride_c, std::int64_t stride_d, Address bias, Address in, Address out,
-         Address segments, std::int64_t taps, std::int64_t count, Address by_row, Address residual,
-         bool relu, Address y, int threads) {
+         std::int64_t width, std::int64_t groups, Address x, std::int64_t ldx, Address weight,
+         bool wide_weight, std::int64_t stride_t, std::int64_t stride_c, std::int64_t stride_d,
+         Address bias, Address in, Address out, Address segments, std::int64_t taps,
+         std::int64_t count, Address by_row, Address residual, std::int64_t ld_residual,
+         Address residual_rows, std::int64_t num_residual, std::int64_t residual_width, bool relu,
+         Address y, std::int64_t ldy, int threads) {
         const std::int64_t strides[3] = {stride_t, stride_c, stride_d};
-        conv(dtype, {num_in, num_out, channels, width, groups}, pointer<void>(x),
+        conv(dtype, {num_in, num_out, channels, width, groups, ldx, ldy}, pointer<void>(x),
              pointer<void>(weight), wide_weight, strides, pointer<void>(bias),
              pairs_of(in, out, segments, taps, count), pointer<const std::int64_t>(by_row),
-             pointer<void>(residual), relu, pointer<void>(y), threads);
+             {pointer<void>(residual), ld_residual, pointer<const std::int32_t>(residual_rows),
+              num_residual, residual_width},
+             relu, pointer<void>(y), threads);
       },
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"),
-      nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("weight"),
-      nb::arg("wide_weight"), nb::arg("stride_t"), nb::arg("stride_c"), nb::arg("stride_d"), nb::arg("bias"), nb::arg("in"), nb::arg("out"),
-      nb::arg("segments"), nb::arg("taps"), nb::arg("count"), nb::arg("by_row"),
-      nb::arg("residual"), nb::arg("relu"),
-      nb::arg("y"), nb::arg("threads"), release,
-      "Write y; by_row, bias and residual 0 for none; ValueError where the pairs do not fit.");
+      nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("ldx"), nb::arg("weight"),
+      nb::arg("wide_weight"), nb::arg("stride_t"), nb::arg("stride_c"), nb::arg("stride_d"),
+      nb::arg("bias"), nb::arg("in"), nb::arg("out"), nb::arg("segments"), nb::arg("taps"),
+      nb::arg("count"), nb::arg("by_row"), nb::arg("residual"), nb::arg("ld_residual"),
+      nb::arg("residual_rows"), nb::arg("num_residual"), nb::arg("residual_width"), nb::arg("relu"),
+      nb::arg("y"), nb::arg("ldy"), nb::arg("threads"), release,
+      "Write y; by_row, bias, residual and its rows 0 for none; ValueError where the pairs do not "
+      "fit.");
   m.def(
       "conv_grad_weight",
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
-         std::int64_t width, std::int64_t groups, Address x, Address g, Address in, Address out,
-         Address segments, std::int64_t taps, std::int64_t count, Address by_row,
-         Address grad_weight, bool wide, int threads) {
-        conv_grad_weight(dtype, {num_in, num_out, channels, width, groups}, pointer<void>(x),
-                         pointer<void>(g), pairs_of(in, out, segments, taps, count),
-                         pointer<const std::int64_t>(by_row), pointer<void>(grad_weight), wide, threads);
+         std::int64_t width, std::int64_t groups, Address x, std::int64_t ldx, Address g,
+         std::int64_t ldg, Address in, Address out, Address segments, std::int64_t taps,
+         std::int64_t count, Address by_row, Address grad_weight, bool wide, int threads) {
+        conv_grad_weight(dtype, {num_in, num_out, channels, width, groups, ldx, ldg},
+                         pointer<void>(x), pointer<void>(g),
+                         pairs_of(in, out, segments, taps, count),
+                         pointer<const std::int64_t>(by_row), pointer<void>(grad_weight), wide,
+                         threads);
       },
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"),
-      nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("g"), nb::arg("in"),
-      nb::arg("out"), nb::arg("segments"), nb::arg("taps"), nb::arg("count"), nb::arg("by_row"),
-      nb::arg("grad_weight"), nb::arg("wide"), nb::arg("threads"), release,
+      nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("ldx"), nb::arg("g"),
+      nb::arg("ldg"), nb::arg("in"), nb::arg("out"), nb::arg("segments"), nb::arg("taps"),
+      nb::arg("count"), nb::arg("by_row"), nb::arg("grad_weight"), nb::arg("wide"),
+      nb::arg("threads"), release,
       "Write the gradient of the weight; with wide in the type of sums.");
   m.def(
       "pairs_by_row",
@@ -69,6 +78,17 @@ void bind_features(nb::module_& m) {
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"), nb::arg("x"),
       nb::arg("in"), nb::arg("out"), nb::arg("count"), nb::arg("weights"), nb::arg("y"),
       nb::arg("threads"), release, "Write the sums; weights 0 for ones.");
+  m.def(
+      "sum_rows",
+      [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels, Address x,
+         Address list, std::int64_t count, Address counts, Address y, int threads) {
+        sum_rows(dtype, num_in, num_out, channels, pointer<void>(x),
+                 pointer<const std::int64_t>(list), count, pointer<const std::int64_t>(counts),
+                 pointer<void>(y), threads);
+      },
+      nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"), nb::arg("x"),
+      nb::arg("list"), nb::arg("count"), nb::arg("counts"), nb::arg("y"), nb::arg("threads"),
+      release, "Write the sums of listed pairs; counts 0 for no division.");
   m.def(
       "pair_dot",
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels, Address a,

@@ -43,31 +43,37 @@ void sum_pieces(const Loops<S, T>& loops, std::int64_t num_out, std::int64_t cha
   loops.narrow(sums.data(), y, size);
 }
 
-// Sums of rows one after the other, in registers: every weight is one.
+// Sums of rows one after the other, in registers: every weight is one. Where counts are given each
+// row is divided by its own.
 template <class S, class T>
 void sum_listed(const Loops<S, T>& loops, std::int64_t num_out, std::int64_t channels, const S* x,
-                const Pairs& runs, S* y, int threads) {
+                const RowList& list, const std::int64_t* counts, S* y, int threads) {
   Buffer<T> ones(channels);
   std::fill_n(ones.data(), channels, T(1));
-  Buffer<std::int64_t> made(row_list_size(num_out, runs.count));
-  build_row_list(runs, true, num_out, runs.count, made.data(), threads);
-  const RowList list(made.data(), num_out);
   constexpr bool same = sizeof(S) == sizeof(T);
   const bool past = past_caches(num_out * channels * std::int64_t(sizeof(S)));
+  const bool direct = same && counts == nullptr;
   const std::int64_t rows = task_rows(true, num_out, 64, threads);
-  const std::int64_t block = same ? rows : block_rows(channels * std::int64_t(sizeof(T)));
+  const std::int64_t block = direct ? rows : block_rows(channels * std::int64_t(sizeof(T)));
   parallel_ranges(num_out, rows, threads, [&](std::int64_t begin, std::int64_t end) {
-    Buffer<T> sums(same ? 0 : block * channels);
+    Buffer<T> sums(direct ? 0 : block * channels);
     for (std::int64_t first = begin; first < end; first += block) {
       const RowWalk walk = list.walk(first, std::min(block, end - first));
       S* to = y + first * channels;
-      if constexpr (same) {
-        loops.scale_rows(x, channels, channels, ones.data(), 0, walk, nullptr, to, channels, past);
-      } else {
-        loops.scale_rows(x, channels, channels, ones.data(), 0, walk, nullptr, sums.data(),
-                         channels, false);
-        loops.put_rows(sums.data(), channels, walk.rows, channels, to, past);
+      if constexpr (same)
+        if (direct) {
+          loops.scale_rows(x, channels, channels, ones.data(), 0, walk, nullptr, to, channels,
+                           past);
+          continue;
+        }
+      loops.scale_rows(x, channels, channels, ones.data(), 0, walk, nullptr, sums.data(), channels,
+                       false);
+      for (std::int64_t r = 0; counts != nullptr && r < walk.rows; ++r) {
+        const T part = T(1) / T(counts[first + r]);
+        T* row = sums.data() + r * channels;
+        for (std::int64_t c = 0; c < channels; ++c) row[c] *= part;
       }
+      loops.put_rows(sums.data(), channels, walk.rows, channels, to, past);
     }
   });
 }
@@ -88,11 +94,14 @@ void aggregate(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_
                         static_cast<S*>(y), threads);
     const std::vector<std::int64_t> runs =
         scale == nullptr && !ordered ? rising_runs(pairs) : std::vector<std::int64_t>{};
-    if (!runs.empty())
-      return sum_listed(
-          loops, num_out, channels, static_cast<const S*>(x),
-          Pairs{pairs.in, pairs.out, runs.data(), std::int64_t(runs.size()) - 1, pairs.count},
-          static_cast<S*>(y), threads);
+    if (!runs.empty()) {
+      Buffer<std::int64_t> made(row_list_size(num_out, pairs.count));
+      build_row_list(
+          Pairs{pairs.in, pairs.out, runs.data(), std::int64_t(runs.size()) - 1, pairs.count}, true,
+          num_out, pairs.count, made.data(), threads);
+      return sum_listed(loops, num_out, channels, static_cast<const S*>(x),
+                        RowList(made.data(), num_out), nullptr, static_cast<S*>(y), threads);
+    }
     const Tiling tiling(num_out, channels, sizeof(T), threads);
     const Tiles tiles(pairs, ordered, num_out, tiling.rows, threads, weights != nullptr);
     Buffer<S> moved;
@@ -124,6 +133,21 @@ void aggregate(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_
           loops.narrow(sums.data() + r * width, to + r * channels, width);
       }
     });
+  });
+}
+
+void sum_rows(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
+              const void* x, const std::int64_t* list, std::int64_t count,
+              const std::int64_t* counts, void* y, int threads) {
+  if (list[0] != num_out || list[1] != count || list[3] > num_in)
+    throw std::invalid_argument("children: expected " + std::to_string(count) + " pairs of " +
+                                std::to_string(num_out) + " rows, found others; use pairs_by_row");
+  visit_dtype(dtype, [&](const auto& loops, auto s, auto) {
+    using S = decltype(s);
+    prefer_large_pages(y, num_out * channels * std::int64_t(sizeof(S)));
+    if (channels > 0)
+      sum_listed(loops, num_out, channels, static_cast<const S*>(x), RowList(list, num_out), counts,
+                 static_cast<S*>(y), threads);
   });
 }
 

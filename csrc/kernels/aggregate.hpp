@@ -13,6 +13,12 @@ namespace sparseconv {
 void aggregate(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
                const void* x, const Pairs& pairs, const void* weights, void* y, int threads);
 
+// y[o] = sum over the pairs (i, o) of x[i], divided by counts[o] where counts are given. `list` is that
+// of core/row_list.hpp, of `count` pairs; x [N, C], y [M, C] dense.
+void sum_rows(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
+              const void* x, const std::int64_t* list, std::int64_t count,
+              const std::int64_t* counts, void* y, int threads);
+
 // dots[p] = <a[i], b[o]> for pairs p = (i, o); a [N, C], b [M, C].
 void pair_dot(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,
               const void* a, const void* b, const Pairs& pairs, void* dots, int threads);

@@ -42,7 +42,7 @@ struct Conv {
   const S* bias;
   const Pairs& pairs;
   const std::int64_t* by_row;  // or null
-  const S* residual;
+  const Residual& residual;
   bool relu;
   S* y;
   int threads;
@@ -57,6 +57,11 @@ struct Conv {
     for (std::int64_t r = 1; r < rows; ++r) std::copy_n(sums, width, sums + r * ld);
   }
 
+  const S* residual_row(std::int64_t row) const {
+    const std::int64_t at = residual.from == nullptr ? row : residual.from[row];
+    return residual.rows == nullptr ? nullptr : static_cast<const S*>(residual.rows) + at * residual.ld;
+  }
+
   // Hand each task its sums: in place where y has their type and whole vectors, else aside. They
   // begin with the bias where `begun` is not set: then the task writes every row itself.
   template <class Fill>
@@ -64,18 +69,21 @@ struct Conv {
                  std::int64_t wide, bool begun, Fill&& fill) const {
     const std::int64_t row = tile * tiles.rows;
     const std::int64_t rows = std::min(tiles.rows, shape.num_out - row);
-    const std::int64_t at = row * shape.width + first;
-    S* to = y + at;
+    const std::int64_t ld = shape.ldy;
+    const bool last = first + width == shape.width;
+    S* to = y + row * ld + first;
     const auto finish = [&](T* sums, std::int64_t r) {
-      if (residual != nullptr || relu)
-        loops.finish_row(sums, residual == nullptr ? nullptr : residual + at + r * shape.width,
-                         width, relu);
+      const S* other = residual_row(row + r);
+      if (other != nullptr || relu)
+        loops.finish_row(sums, other == nullptr ? nullptr : other + first, width, relu);
+      if (last && residual.width > shape.width)
+        std::copy_n(other + shape.width, residual.width - shape.width, to + r * ld + width);
     };
     if constexpr (same_type) {
       if (wide == width) {
-        if (!begun) start(to, rows, shape.width, first, width);
-        fill(to, shape.width, row);
-        for (std::int64_t r = 0; r < rows; ++r) finish(to + r * shape.width, r);
+        if (!begun) start(to, rows, ld, first, width);
+        fill(to, ld, row);
+        for (std::int64_t r = 0; r < rows; ++r) finish(to + r * ld, r);
         return;
       }
     }
@@ -84,7 +92,7 @@ struct Conv {
     fill(sums.data(), wide, row);
     for (std::int64_t r = 0; r < rows; ++r) {
       finish(sums.data() + r * wide, r);
-      loops.narrow(sums.data() + r * wide, to + r * shape.width, width);
+      loops.narrow(sums.data() + r * wide, to + r * ld, width);
     }
   }
 
@@ -100,9 +108,8 @@ struct Conv {
   // Add residuals, take the ReLU and write a block of rows.
   void finish_block(T* sums, std::int64_t first, std::int64_t rows, bool past) const {
     const std::int64_t width = shape.width, at = first * width;
-    for (std::int64_t r = 0; (residual != nullptr || relu) && r < rows; ++r)
-      loops.finish_row(sums + r * width,
-                       residual == nullptr ? nullptr : residual + at + r * width, width, relu);
+    for (std::int64_t r = 0; (residual.rows != nullptr || relu) && r < rows; ++r)
+      loops.finish_row(sums + r * width, residual_row(first + r), width, relu);
     loops.put_rows(sums, width, rows, width, y + at, past);
   }
 
@@ -147,7 +154,7 @@ struct Conv {
     Buffer<T> starts(width);
     start(starts.data(), 1, width, 0, width);
     const bool past = past_caches(shape.num_out * width * std::int64_t(sizeof(S)));
-    const bool direct = same_type && residual == nullptr && !relu;
+    const bool direct = same_type && residual.rows == nullptr && !relu;
     const std::int64_t rows = task_rows(true, shape.num_out, 64, threads);
     const std::int64_t block = direct ? rows : block_rows(width * std::int64_t(sizeof(T)));
     parallel_ranges(shape.num_out, rows, threads, [&](std::int64_t begin, std::int64_t end) {
@@ -274,7 +281,7 @@ struct Conv {
               const std::int64_t next = more ? tiles.begin(tile, soon) : begin;
               const std::int64_t ahead = more ? tiles.end(tile, soon) - next : 0;
               if (few > 0 && count > 0) pack_block(block, t, own.data());
-              loops.gather_gemm(x + block.group * per_group, shape.channels, per_group,
+              loops.gather_gemm(x + block.group * per_group, shape.ldx, per_group,
                                 few > 0 ? own.data() : packed.data() + t * tap_size + block.packed,
                                 block.width, tiles.in + begin, tiles.out + begin, count, row, sums,
                                 ld,
@@ -285,13 +292,28 @@ struct Conv {
     });
   }
 
+  void check_rows_of_others() const {
+    const bool dense = shape.ldx == shape.channels && shape.ldy == shape.width;
+    if (shape.groups > 1 && (!dense || residual.from != nullptr))
+      throw std::invalid_argument("groups: expected 1 where rows are apart or lifted");
+    if (residual.from == nullptr) return;
+    std::int64_t bad = 0;
+    for (std::int64_t r = 0; r < shape.num_out; ++r)
+      bad += std::uint32_t(residual.from[r]) >= std::uint64_t(residual.count);
+    if (bad > 0)
+      throw std::invalid_argument("parents: expected rows below " + std::to_string(residual.count) +
+                                  ", found others");
+  }
+
   void run() const {
     const bool by_channel =
         shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups;
     const bool listed = by_channel && by_row != nullptr;
     const bool ordered = listed || check_pairs(pairs, shape.num_in, shape.num_out, threads);
+    check_rows_of_others();
     if (shape.num_out == 0 || shape.width == 0) return;
-    prefer_large_pages(y, shape.num_out * shape.width * std::int64_t(sizeof(S)));
+    const std::int64_t span = (shape.num_out - 1) * shape.ldy + shape.width;
+    prefer_large_pages(y, span * std::int64_t(sizeof(S)));
     if (listed) return depthwise(check_row_list(by_row, pairs, shape.num_in, shape.num_out));
     if (!by_channel) {
       const int per_group = narrow_groups(shape, loops.lanes);
@@ -307,7 +329,7 @@ struct Conv {
 
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, bool wide_weight,
           const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
-          const std::int64_t* by_row, const void* residual, bool relu, void* y, int threads) {
+          const std::int64_t* by_row, const Residual& residual, bool relu, void* y, int threads) {
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
@@ -320,7 +342,7 @@ void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, 
                static_cast<const S*>(bias),
                pairs,
                by_row,
-               static_cast<const S*>(residual),
+               residual,
                relu,
                static_cast<S*>(y),
                threads}

@@ -11,6 +11,16 @@ struct ConvShape {
   std::int64_t num_in, num_out;  // N, M
   std::int64_t channels, width;  // C, D
   std::int64_t groups;           // G, divides C and D
+  std::int64_t ldx, ldy;         // from row to row of x and y (or g): C and D, or with one group more
+};
+
+// What is added to a result: row r gets row r, or where `from` is given row from[r], as a value lifted
+// from a coarser lattice does. Where it is wider than the result its other columns are copied behind.
+struct Residual {
+  const void* rows;          // [count, width] or null
+  std::int64_t ld;           // from row to row
+  const std::int32_t* from;  // [M] or null; with one group alone
+  std::int64_t count, width;
 };
 
 // How many channels the groups have on one side, where the other has one: 2 or 4, in whole vectors of
@@ -23,10 +33,10 @@ inline int narrow_groups(const ConvShape& shape, std::int64_t lanes) {
   return many == 2 * shape.groups ? 2 : many == 4 * shape.groups ? 4 : 0;
 }
 
-// y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t], plus residual[o], and with relu
-// max(0, that).
+// y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t], plus the residual's row, and with relu
+// max(0, that), in the columns the product has.
 //
-// x [N, C], residual [M, D] (or null) and y [M, D] are dense; W is [taps, C / G, D] with strides in
+// Rows of x [N, C] and y [M, D] are dense; W is [taps, C / G, D] with strides in
 // elements, which may be negative; bias [D] or null. With wide_weight W is given in the type of sums
 // and rounded to that of x as it is packed. Memory beyond the result: the weights once
 // more in sums' precision with columns rounded up to vectors, one tile of sums (256 KiB) a running
@@ -36,11 +46,11 @@ inline int narrow_groups(const ConvShape& shape, std::int64_t lanes) {
 // where it covers every row and the layer is not depthwise: no thread count changes it.
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, bool wide_weight,
           const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
-          const std::int64_t* by_row, const void* residual, bool relu, void* y, int threads);
+          const std::int64_t* by_row, const Residual& residual, bool relu, void* y, int threads);
 
 // dW[t][c][d] = sum over pairs (i, o) of tap t of x[i][c] g[o][d], group by group.
 //
-// x [N, C], g [M, D] and dW [taps, C / G, D] are dense; dW has the type of x, or with wide that of
+// Rows of x [N, C] and g [M, D] are dense, as is dW [taps, C / G, D]; dW has the type of x, or with wide that of
 // sums. One task owns a block of dW and walks the
 // pairs of its taps tile by tile in order. Memory beyond the result: the sums of each running task
 // (its block of dW in sums' precision, at most 4 MiB), 130 KiB of its stack, and what Tiles takes.

@@ -187,8 +187,8 @@ struct GradWeight {
           const bool same = k + 1 < count, more = same || tile + 1 < tiles.count;
           const std::int64_t next_tile = same ? tile : tile + 1, next_t = taps[same ? k + 1 : 0];
           const std::int64_t next = more ? tiles.begin(next_tile, next_t) : begin;
-          loops.gather_outer(x + item.group * per_group + item.first_c, shape.channels,
-                             item.channels, g + item.first_d, shape.width, item.width,
+          loops.gather_outer(x + item.group * per_group + item.first_c, shape.ldx,
+                             item.channels, g + item.first_d, shape.ldy, item.width,
                              tiles.in + begin, tiles.out + begin, n, tiles.in + next,
                              tiles.out + next, more ? tiles.end(next_tile, next_t) - next : 0,
                              sums.data() + k * size);

@@ -12,9 +12,10 @@ from torch.nn import functional as dense
 
 from sparseconv._errors import complain
 from sparseconv.functional.conv import by_tap
-from sparseconv.functional.parents import block_mean, parents, to_children
+from sparseconv.functional.parents import block_mean, blocks, parents, to_children
 from sparseconv.geometry import Geometry
 from sparseconv.ops.conv import conv
+from sparseconv.ops.octave import octave_conv
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 Either = SparseTensor | Tensor
@@ -121,6 +122,45 @@ def join_octaves(x: OctTensor) -> Either:
     if isinstance(x.high, Tensor):
         return torch.cat([x.high, copied], 1)
     return x.high.replace(features=torch.cat([x.high.features, copied.features], 1))
+
+
+def exchange(
+    high: SparseTensor,  # [N, C], or [N, C_H] beside `low`
+    low: SparseTensor | None,  # [M, C_L]
+    paths: Sequence[Path],
+    pool: str,
+) -> tuple[Tensor, Tensor]:
+    """Convolve both parts at once, where all four convolutions have odd kernels and one group.
+
+    Args:
+        high: the high part, or a tensor whose last channels are the low one.
+        low: the low part, or None.
+        paths: from high to high, high to low, low to high, low to low.
+        pool: as for `split_octaves`.
+
+    Returns:
+        The high and the low part's features, or those of both side by side and nothing.
+    """
+    topology, of = high.topology, blocks(high.spatial_shape, 2)
+    level, geometry = topology.down(high.level, of), paths[0].geometry
+    family = topology.rulebook(high.level, level, of)
+    books = [topology.rulebook(each, each, geometry) for each in (high.level, level)]
+    num, num_low = high.features.shape[0], topology.levels[level].coords.shape[0]
+    counts = family.pair_counts(num_low)
+    if pool == "kernel":
+        counts = torch.full_like(counts, family.taps)
+    biases = [path.bias for path in paths[:2] if path.bias is not None]
+    return octave_conv(
+        high.features,
+        None if low is None else low.features,
+        tuple(by_tap(path.weight) for path in paths),
+        torch.cat(biases) if biases else None,
+        *((book.in_rows, book.out_rows, book.segments) for book in books),
+        # off the CPU nothing reads it
+        family.by_row(num_low) if high.features.device.type == "cpu" else None,
+        family.out_row_of(num),
+        counts,
+    )
 
 
 class Resolution:

@@ -72,8 +72,7 @@ def block_mean(
     total = aggregate(x.features, book.in_rows, book.out_rows, None, num_out)
     if count == "kernel":
         return SparseTensor.at(x.topology, target, total / book.taps)
-    sites = torch.zeros(num_out, dtype=torch.int64, device=total.device)
-    sites = sites.index_add(0, book.out_rows, torch.ones_like(book.out_rows, dtype=torch.int64))
+    sites = book.pair_counts(num_out)
     return SparseTensor.at(x.topology, target, total / sites[:, None].to(total.dtype))
 
 

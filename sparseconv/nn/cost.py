@@ -42,6 +42,15 @@ def _conv_fused(features, weight, bias, residual, relu, *rows):
     return _conv(features, weight, bias, *rows)
 
 
+def _octave_conv(features, low, hh, hl, lh, ll, bias, in_rows, out_rows, segments, *rest):
+    of_parents, num = rest[2], features.shape[0]
+    at_sites = int(segments[-1]) * hh.shape[1] * hh.shape[2]
+    columns = (hl.shape[1] + ll.shape[1]) * hl.shape[2] + lh.shape[1] * lh.shape[2]
+    # sums of children, and what is lifted
+    passes = features.shape[1] + hh.shape[2] + (hl.shape[2] if low is None else 0)
+    return 2 * (at_sites + int(of_parents[-1]) * columns + num * passes)
+
+
 def _pairs(features, in_rows, *_):
     return 2 * in_rows.shape[0] * features.shape[1]
 
@@ -76,11 +85,6 @@ def _sample_sum(features, coords, blocks, items, positions, *_):
     return 2 * CORNERS * positions.shape[0] * positions.shape[1] * features.shape[1]
 
 
-def _moved_sum(features, coords, blocks, sites, query, weight, bias, grid, groups, *_):
-    samples = query.shape[0] * weight.shape[0] // (4 * groups)
-    return 2 * (query.shape[0] * weight.numel() + CORNERS * samples * features.shape[1])
-
-
 def _deform_conv(features, coords, blocks, sites, heads, grid, weight, *_):
     samples = heads.shape[0] * grid.shape[0]
     products = weight.shape[1] * weight.shape[2]
@@ -99,6 +103,7 @@ def _deform_kernel(features, weight, places, in_rows, *_):
 FORMULAS: dict[str, Callable[..., int]] = {
     "conv": _conv,
     "conv_fused": _conv_fused,
+    "octave_conv": _octave_conv,
     "aggregate": _pairs,
     "pair_dot": _pair_dot,
     "tap_sum": _tap_sum,
@@ -106,7 +111,6 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "relation_mean": _relation_mean,
     "dim_conv": _dim_conv,
     "sample_sum": _sample_sum,
-    "moved_sum": _moved_sum,
     "deform_conv": _deform_conv,
     "deform_kernel": _deform_kernel,
     "ragged_attention": _ragged_attention,

@@ -242,6 +242,8 @@ def conv_grad_weight(
     groups: int = 1,
     *,
     symmetric: bool = False,
+    mirrored: bool = False,
+    unrounded: bool = False,
     by_row: Tensor | None = None,  # [M + P + 69] int64
 ) -> Tensor:  # [K, C / G, D]
     """Sum the outer products of paired rows, tap by tap: `dW[t] = sum x[i]^T g[o]`.
@@ -254,6 +256,8 @@ def conv_grad_weight(
         segments: int64 [K + 1].
         groups: G, a divisor of C and D.
         symmetric: as for `conv`.
+        mirrored: whether the result is wanted with its taps in reverse order, as of an adjoint.
+        unrounded: whether to return it in the dtype of sums.
         by_row: as for `conv`.
 
     Returns:
@@ -274,5 +278,5 @@ def conv_grad_weight(
                 f"{groups}",
             )
         )
-    kind = groups, symmetric, False, False, by_row
+    kind = groups, symmetric, mirrored, unrounded, by_row
     return _conv_grad_weight(features, grad, in_rows, out_rows, segments, *kind)

@@ -36,15 +36,14 @@ class Rulebook:
         segments: int64 [K + 1], non-decreasing, from 0 to P.
         symmetric: whether (o, i) is a pair of tap K - 1 - t for every pair (i, o) of tap t, as
             where sites meet themselves under an odd kernel of stride 1; gradients are then faster.
-        lists: the pairs by output row, for depthwise layers: kept from call to call, neither saved
-            nor sent to other processes, for they are quickly made again.
+        lists: what is made of the pairs, such as `by_row`: kept from call to call, neither saved
+            nor sent to other processes, for it is quickly made again.
     """
 
     in_rows: Tensor  # [P] int32
     out_rows: Tensor  # [P] int32
     segments: Tensor  # [K + 1] int64
     symmetric: bool = False
-    # under "out" by output row, under "in" by input row, as `backwards` sees them
     lists: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     backwards: bool = field(default=False, init=False, repr=False)
 
@@ -74,14 +73,53 @@ class Rulebook:
         Args:
             num_out: output rows M.
         """
-        side = "in" if self.backwards else "out"
-        made = self.lists.get(side)
+        return self._kept(
+            "pairs",
+            lambda: list_size(num_out, len(self)),
+            lambda: pairs_by_row(self.in_rows, self.out_rows, self.segments, num_out),
+        )
+
+    def pair_counts(
+        self,
+        num_out: int,
+    ) -> Tensor:  # [M] int64
+        """Return how many pairs each output row has, kept as `by_row` is.
+
+        Args:
+            num_out: output rows M.
+        """
+
+        def count() -> Tensor:
+            ones = torch.ones_like(self.out_rows, dtype=torch.int64)
+            return ones.new_zeros(num_out).index_add(0, self.out_rows, ones)
+
+        return self._kept("counts", lambda: num_out, count)
+
+    def out_row_of(
+        self,
+        num_in: int,
+    ) -> Tensor:  # [N] int32
+        """Return the output row of each input row, all of which have one; kept as `by_row` is.
+
+        Args:
+            num_in: input rows N.
+        """
+
+        def spread() -> Tensor:
+            rows = self.out_rows.new_zeros(num_in)
+            return rows.scatter(0, self.in_rows.long(), self.out_rows)
+
+        return self._kept("partner", lambda: num_in, spread)
+
+    def _kept(self, name: str, size: Callable[[], int], make: Callable[[], Tensor]) -> Tensor:
+        key = f"{name} {'in' if self.backwards else 'out'}"
+        made = self.lists.get(key)
         # a traced graph keeps a rulebook to the levels it was made for, as topologies do
         stale = not torch.compiler.is_compiling() and made is not None
-        if made is None or (stale and made.shape[0] != list_size(num_out, len(self))):
+        if made is None or (stale and made.shape[0] != size()):
             with keepable():
-                made = pairs_by_row(self.in_rows, self.out_rows, self.segments, num_out)
-            self.lists[side] = made
+                made = make()
+            self.lists[key] = made
         return made
 
     @property

@@ -159,6 +159,7 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
         yield Sample("norm_grad", f"{label}-given", (other, x, y, *given, eps, True, False))
 
     yield from _by_plane(normal, rng)
+    yield from (s for s in _octaves(normal) if s.op == "octave_conv")
 
 
 def _by_plane(normal: Callable[..., Tensor], rng: torch.Generator) -> Iterator[Sample]:
@@ -226,20 +227,6 @@ def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Samp
         yield Sample(
             "deform_conv", f"{label}-given", (x, *where, heads, grid, weight, None, 2, False, 1)
         )
-        # linear maps that hardly move what their biases say
-        wide = p.dtype
-        to_weight = 0.02 * torch.randn(16, 3, generator=rng, dtype=torch.float64).to(wide)
-        shift = between(torch.zeros(1, 4, dtype=torch.int32), 2).reshape(-1)
-        to_bias = torch.cat([shift, torch.randn(4, generator=rng, dtype=torch.float64).to(wide)])
-        query, g4 = normal(m, 3), normal(m, 4)
-        maps = (x, *where, query, to_weight, to_bias, grid, 2)
-        for name, kind in {
-            "": (False, False),
-            "-soft": (True, False),
-            "-shared": (True, True),
-        }.items():
-            yield Sample("moved_sum", f"{label}{name}", (*maps, *kind))
-            yield Sample("moved_sum_grad", f"{label}{name}", (*maps, *kind, g4))
         moves, weight = moves[:, :6].contiguous(), normal(2, 2, 6)
         plain = (x, *where, moves, grid, weight)
         yield Sample("deform_conv", f"{label}-plain", (*plain, None, 1, False, 2))
@@ -257,6 +244,38 @@ def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Samp
             yield Sample("deform_kernel_grad", f"{label}-{groups}", (*given, normal(m, 4)))
 
     yield from _attended(normal, dtype)
+
+
+def _octaves(normal: Callable[..., Tensor]) -> Iterator[Sample]:
+    """Yield samples of two resolutions that exchange, and of their gradients."""
+    for label, name in (("submanifold", "line"), ("empty", "empty")):
+        *book, n, _ = pairs_of(name, (1, 1, 3), 1, (0, 0, 1), onto_itself=True)
+        above = [(b, *(v // 2 for v in xyz)) for b, *xyz in oracle.sites_of(scene(name).coords)]
+        sites = sorted(set(above))
+        parents = torch.tensor([sites.index(p) for p in above], dtype=torch.int32)
+        counts = torch.tensor([above.count(p) for p in sites], dtype=torch.int64)
+        found = oracle.triples(sites, sites, oracle.Spec.of((1, 1, 3), 1, (0, 0, 1)))
+        below, m = oracle.by_tap(found, 3), len(sites)
+        rows, ends = torch.arange(n, dtype=torch.int32), torch.tensor([0, n])
+        children = pairs_by_row(rows, parents, ends, m)
+        weights = [normal(3, *shape) for shape in ((3, 2), (3, 4), (2, 2), (2, 4))]
+        bias = normal(6)
+        for kind, x, low, given, of, adjoint in (
+            ("", normal(n, 5), None, bias, children, False),
+            ("-low", normal(n, 3), normal(m, 2), bias, None, False),
+            ("-adjoint", normal(n, 5), None, None, None, True),
+            ("-low-adjoint", normal(n, 3), normal(m, 2), bias, children, True),
+        ):
+            where = *book, *below, of, parents, counts, adjoint
+            yield Sample("octave_conv", label + kind, (x, low, *weights, given, *where))
+            grad = (
+                normal(n, 6) if low is None else normal(n, 2),
+                None if low is None else normal(m, 4),
+            )
+            saved = x, *weights, normal(m, 5)
+            for needs in ((True, True, True), (False, True, False), (True, False, True)):
+                every = f"{label}{kind}-{''.join(str(int(need)) for need in needs)}"
+                yield Sample("octave_conv_grad", every, (*grad, *saved, *where, *needs))
 
 
 def _attended(normal: Callable[..., Tensor], dtype: torch.dtype) -> Iterator[Sample]:
@@ -316,6 +335,7 @@ def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sam
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
 
+    yield from (s for s in _octaves(normal) if s.op == "octave_conv_grad")
     for label, (name, *geometry) in CASES.items():
         *book, n, m = pairs_of(name, *geometry)
         x, w = normal(n, 4), normal(len(book[2]) - 1, 2, 6)

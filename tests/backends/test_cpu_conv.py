@@ -197,3 +197,44 @@ def test_a_weight_of_another_dtype_is_refused():
     x, rows = torch.randn(3, 4), torch.arange(3, dtype=torch.int32)
     with pytest.raises(TypeError, match="weight: expected"):
         cpu.conv(x, torch.randn(1, 4, 4).bfloat16(), None, rows, rows, torch.tensor([0, 3]), 3, 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("groups", "channels", "width"), [(1, 32, 16), (1, 5, 3), (4, 8, 8)])
+def test_columns_of_a_tensor_are_read_where_they_lie(isa, dtype, groups, channels, width):
+    n = 90
+    book = random_pairs(n, n, 700, 4, ordered=True)
+    x, g = (
+        torch.randn(n, 40).to(dtype)[:, 4 : 4 + channels],
+        torch.randn(n, 20).to(dtype)[:, :width],
+    )
+    w = torch.randn(4, channels // groups, width).to(dtype)
+    found = cpu.conv(x, w, None, *book, n, groups)
+    assert torch.equal(found, cpu.conv(x.contiguous(), w, None, *book, n, groups))
+    found = cpu.conv_grad_weight(x, g, *book, groups)
+    assert torch.equal(found, cpu.conv_grad_weight(x.contiguous(), g.contiguous(), *book, groups))
+    # of one row the stride says nothing, and turned rows have none that serves
+    one = torch.randn(1, 3 * channels).to(dtype)[:, ::3]
+    book = random_pairs(1, 1, 8, 4, ordered=True)
+    found = cpu.conv(one, w, None, *book, 1, groups)
+    assert torch.equal(found, cpu.conv(one.contiguous(), w, None, *book, 1, groups))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("width", "more"), [(16, 0), (16, 8), (5, 3), (200, 7)])
+def test_rows_of_parents_are_added_and_their_further_columns_copied(isa, dtype, width, more):
+    n, m = 40, 3000
+    book = random_pairs(n, m, 7000, 4, ordered=True)
+    x, w = torch.randn(n, 6).to(dtype), torch.randn(4, 6, width).to(dtype)
+    lifted = torch.randn(9, width + more).to(dtype)
+    parents = torch.randint(9, (m,), dtype=torch.int32)
+    out = torch.full((m, width + more + 2), 7.0).to(dtype)
+    view = out[:, 1:-1]
+    cpu.convolve(x, w, None, book, m, residual=lifted, parents=parents, relu=True, out=view)
+    rows = lifted[parents.long()]
+    near = rows[:, :width].contiguous()
+    expected = reference.conv_fused(x, w, None, near, True, *book, m, 1)
+    agree.dtype = dtype
+    agree(view[:, :width], expected)
+    assert torch.equal(view[:, width:], rows[:, width:])
+    assert (out[:, 0] == 7).all() and (out[:, -1] == 7).all()

@@ -39,6 +39,15 @@ def rows(name: str, features: Tensor, dtype: torch.dtype | None = None) -> Tenso
     return dense(name, features, dtype or features.dtype, 2)
 
 
+def spaced(name: str, features: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return floating rows [N, C] that lie apart by a stride, such as columns of a tensor."""
+    if features.dim() == 2 and features.is_cpu and features.dtype == (dtype or features.dtype):
+        apart, step = features.stride()
+        if step == 1 and apart >= features.shape[1] and features.dtype in DTYPES:
+            return features
+    return rows(name, features, dtype)
+
+
 def pairs(in_rows: Tensor, out_rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return contiguous int32 pairs of one length, or refuse."""
     in_rows = dense("in_rows", in_rows, torch.int32, 1)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from sparseconv import _native
 from sparseconv._errors import complain
-from sparseconv.backends.cpu._arguments import DTYPES, dense, pairs, rows, taps_of
+from sparseconv.backends.cpu._arguments import DTYPES, dense, pairs, rows, spaced, taps_of
 from sparseconv.backends.cpu.row_list import listed
 from sparseconv.backends.reference.conv import accumulator
 
@@ -24,19 +24,9 @@ def conv(
     by_row: Tensor | None = None,  # [M + P + 69] int64
 ) -> Tensor:  # [M, D]
     """Return `y[o] = bias + sum over pairs (i, o) of tap t of x[i] W[t]`, group by group."""
-    return _run(
-        features,
-        weight,
-        bias,
-        None,
-        False,
-        in_rows,
-        out_rows,
-        segments,
-        num_out,
-        groups,
-        by_row,
-        mirrored=mirrored,
+    rulebook = in_rows, out_rows, segments
+    return convolve(
+        features, weight, bias, rulebook, num_out, groups, mirrored=mirrored, by_row=by_row
     )
 
 
@@ -54,40 +44,43 @@ def conv_fused(
     by_row: Tensor | None = None,  # [M + P + 69] int64
 ) -> Tensor:  # [M, D]
     """Return `conv` plus the residual, and with `relu` the larger of that and 0."""
-    return _run(
+    rulebook = in_rows, out_rows, segments
+    return convolve(
         features,
         weight,
         bias,
-        residual,
-        relu,
-        in_rows,
-        out_rows,
-        segments,
+        rulebook,
         num_out,
         groups,
-        by_row,
-        mirrored=False,
+        by_row=by_row,
+        residual=residual,
+        relu=relu,
     )
 
 
-def _run(
+def convolve(
     features: Tensor,  # [N, C]
     weight: Tensor,  # [K, C / G, D]
     bias: Tensor | None,  # [D]
-    residual: Tensor | None,  # [M, D]
-    relu: bool,
-    in_rows: Tensor,  # [P] int32
-    out_rows: Tensor,  # [P] int32
-    segments: Tensor,  # [K + 1] int64
+    rulebook: tuple[Tensor, Tensor, Tensor],  # [P], [P] int32, [K + 1] int64
     num_out: int,
-    groups: int,
-    by_row: Tensor | None,  # [M + P + 69] int64
+    groups: int = 1,
     *,
-    mirrored: bool,
+    mirrored: bool = False,
+    by_row: Tensor | None = None,  # [M + P + 69] int64
+    residual: Tensor | None = None,  # [M, D], or [Q, D or more]
+    parents: Tensor | None = None,  # [M] int32
+    relu: bool = False,
+    out: Tensor | None = None,  # [M, D or as the residual]
 ) -> Tensor:  # [M, D]
-    features = rows("features", features)
-    in_rows, out_rows = pairs(in_rows, out_rows)
-    segments, taps = taps_of(segments)
+    """Run a convolution, to `out` where it is given.
+
+    With one group rows of features and of `out` may lie apart. With `parents` row r is given row
+    `parents[r]` of the residual; columns it has beyond D are copied to `out`.
+    """
+    features = (spaced if groups == 1 else rows)("features", features)
+    in_rows, out_rows = pairs(*rulebook[:2])
+    segments, taps = taps_of(rulebook[2])
     by_row = listed(by_row, in_rows.shape[0], num_out)
     dtype, (num_in, channels), width = features.dtype, features.shape, weight.shape[-1]
     wide_weight = weight.dtype != dtype
@@ -103,11 +96,16 @@ def _run(
         bias = dense("bias", bias, dtype, 1)
         if bias.shape[0] != width:
             raise ValueError(complain("bias", f"[{width}]", f"{list(bias.shape)}"))
+    y = features.new_empty(num_out, width) if out is None else out
     if residual is not None:
         residual = dense("residual", residual, dtype, 2)
-        if residual.shape != (num_out, width):
-            raise ValueError(complain("residual", f"{[num_out, width]}", f"{list(residual.shape)}"))
-    y = features.new_empty(num_out, width)
+        wanted = (num_out if parents is None else residual.shape[0], y.shape[1])
+        if residual.shape != wanted:
+            raise ValueError(complain("residual", f"{list(wanted)}", f"{list(residual.shape)}"))
+    if parents is not None:
+        parents = dense("parents", parents, torch.int32, 1)
+        if parents.shape[0] != num_out:
+            raise ValueError(complain("parents", f"{num_out} rows", f"{parents.shape[0]}"))
     first, (step, *steps) = weight.data_ptr(), weight.stride()
     if mirrored and taps:
         first, step = first + (taps - 1) * step * weight.element_size(), -step
@@ -119,6 +117,7 @@ def _run(
         width,
         groups,
         features.data_ptr(),
+        features.stride(0) if groups == 1 else channels,
         first,
         wide_weight,
         step,
@@ -131,8 +130,13 @@ def _run(
         in_rows.shape[0],
         0 if by_row is None else by_row.data_ptr(),
         0 if residual is None else residual.data_ptr(),
+        0 if residual is None else residual.shape[1],
+        0 if parents is None else parents.data_ptr(),
+        0 if residual is None else residual.shape[0],
+        0 if residual is None else residual.shape[1],
         relu,
         y.data_ptr(),
+        y.stride(0) if groups == 1 else width,
         torch.get_num_threads(),
     )
     return y
@@ -151,8 +155,9 @@ def conv_grad_weight(
     by_row: Tensor | None = None,  # [M + P + 69] int64
 ) -> Tensor:  # [K, C / G, D]
     """Return `dW[t] = sum over pairs (i, o) of tap t of x[i]^T g[o]`, group by group."""
-    features = rows("features", features)
-    grad = rows("grad", grad, features.dtype)
+    apart = spaced if groups == 1 else rows
+    features = apart("features", features)
+    grad = apart("grad", grad, features.dtype)
     in_rows, out_rows = pairs(in_rows, out_rows)
     segments, taps = taps_of(segments)
     (num_in, channels), (num_out, width) = features.shape, grad.shape
@@ -172,7 +177,9 @@ def conv_grad_weight(
         width,
         groups,
         features.data_ptr(),
+        features.stride(0) if groups == 1 else channels,
         grad.data_ptr(),
+        grad.stride(0) if groups == 1 else width,
         in_rows.data_ptr(),
         out_rows.data_ptr(),
         segments.data_ptr(),

@@ -12,6 +12,7 @@ from sparseconv.functional.octave import (
     OctTensor,
     Resolution,
     check_pool,
+    exchange,
     join_octaves,
     split_octaves,
 )
@@ -117,6 +118,9 @@ class OctaveConv3d(ChecksInput, nn.Module):
             Both parts; a plain tensor where `alpha_out` is 0.
         """
         high, low = self._parts(x)
+        if low is not None and isinstance(high, SparseTensor) and self.exchanges:
+            near, far = exchange(high, low, self.paths, self.pool)
+            return OctTensor(high.replace(features=near), low.replace(features=far))
         where = Resolution.of(high, self.pool)
         once = self.stride == 2
         near = where.pooled(high, 2) if once else high
@@ -137,6 +141,17 @@ class OctaveConv3d(ChecksInput, nn.Module):
         if lifted is not None:
             done = where.plus(done, where.lifted(lifted, high))
         return OctTensor(done, where.summed(to_low)) if self.low_out else done
+
+    @property
+    def paths(self) -> tuple[Convolution | None, ...]:
+        """From high to high, high to low, low to high and low to low."""
+        return self.high_to_high, self.high_to_low, self.low_to_high, self.low_to_low
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether all four convolutions can be one op."""
+        odd = all(size % 2 for size in self.high_to_high.kernel_size)
+        return self.stride == 1 and self.groups == 1 and odd and None not in self.paths
 
     def _parts(
         self, x: OctTensor | SparseTensor | Tensor
@@ -194,7 +209,10 @@ class SplitOctaveConv3d(nn.Module):
 
     def forward(self, x: SparseTensor | Tensor) -> SparseTensor | Tensor:
         """Return [N, D] at the sites of `x`, or a dense tensor."""
-        self.conv.check_input(x)
+        conv = self.conv
+        conv.check_input(x)
+        if isinstance(x, SparseTensor) and conv.exchanges:
+            return x.replace(features=exchange(x, None, conv.paths, conv.pool)[0])
         parts = split_octaves(x, self.conv.low_in, self.conv.pool) if self.conv.low_in else x
         y = self.conv(parts)
         return join_octaves(y) if isinstance(y, OctTensor) else y
@@ -219,7 +237,7 @@ FAMILIES = (
         "numbers of voxels alone. In a net, each layer splits its input and joins its output.",
         use_when="To save time and memory where half of the channels vary slowly, and to look "
         "twice as far.",
-        primitives=("halve", "cube_rulebook", "conv", "aggregate"),
+        primitives=("halve", "cube_rulebook", "pairs_by_row", "octave_conv"),
         make=_make,
         translation=2,
     ),

@@ -74,7 +74,9 @@ def flat(y):
 @pytest.mark.parametrize(
     "name", ["random_sparse", "full_cube", "empty_batch_item", "plane", "line"]
 )
-@pytest.mark.parametrize(("kernel", "dilation", "groups"), [(3, 1, 1), ((1, 3, 5), 2, 2)])
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "groups"), [(3, 1, 1), ((1, 3, 5), 2, 1), ((1, 3, 5), 2, 2)]
+)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_equation(backend, name, kernel, dilation, groups, stride):
     parts = parts_of(scene(name).tensor(6))
@@ -88,10 +90,10 @@ def test_equation(backend, name, kernel, dilation, groups, stride):
     assert_twins(flat(y), expected_of(layer, parts, y), leaves(parts, layer), **CLOSE)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_dense_and_sparse_of_odd_extents(backend, stride):
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (2, 1), (3, 2)])
+def test_dense_and_sparse_of_odd_extents(backend, kernel, stride):
     x = scene("full_cube").tensor(4)
-    layer = nn.OctaveConv3d(4, 4, 3, stride=stride).double()
+    layer = nn.OctaveConv3d(4, 4, kernel, stride=stride).double()
     parts = split_octaves(x, 2)
     grids = split_octaves(grid_of(x), 2)
     torch.testing.assert_close(at_sites(grids.low, parts.low), parts.low.features)
@@ -214,3 +216,32 @@ def test_refused_inputs():
         layer(OctTensor(parts.high, grid))
     with pytest.raises(ValueError, match=r"low: expected 1\.\.3 channels"):
         split_octaves(x, 4)
+
+
+@pytest.mark.parametrize("pool", ["present", "kernel"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_one_op_gives_what_four_convolutions_give(backend, monkeypatch, pool, joined):
+    x = scene("random_sparse").tensor(10)
+    layer = nn.OctaveConv3d(10, 12, 3, 0.3, 0.4, dilation=2, pool=pool).double()
+    parts = parts_of(x, 3)
+    if joined:
+        x = x.replace(features=x.features.requires_grad_())
+        whole = SplitOctaveConv3d(10, 12, 3)
+        whole.conv = layer
+        inputs = [x.features, *layer.parameters()]
+    else:
+        inputs = leaves(parts, layer)
+
+    def run():
+        return whole(x).features if joined else flat(layer(parts))
+
+    assert layer.exchanges
+    y = run()
+    monkeypatch.setattr(nn.OctaveConv3d, "exchanges", False)
+    assert_twins(y, run(), inputs, **CLOSE)
+
+
+def test_what_is_no_single_op():
+    for kind in ({"stride": 2}, {"groups": 2}, {"alpha_in": 0}, {"alpha_out": 0}):
+        assert not nn.OctaveConv3d(4, 4, 3, **kind).exchanges
+    assert not nn.OctaveConv3d(4, 4, 2).exchanges and nn.OctaveConv3d(4, 4, (1, 3, 5)).exchanges
