@@ -1,6 +1,6 @@
 """Print the tables of docs/performance.md as Markdown, from figures written with --json.
 
-sparseconv bench --bars --seconds 2 --clock cpu --peers spconv,mm,fma,copy --json bars.json
+sparseconv bench --bars --seconds 2 --clock cpu --json bars.json
 sparseconv families --bench --memory --threads 2 --json families.json
 python docs/make_tables.py bars.json families.json
 """
@@ -17,6 +17,8 @@ from sparseconv.bench.report import duration, ratio
 
 NAMES = {"semantickitti": "SemanticKITTI", "fragment": "room scan", "few": "109 voxels"}
 NAMES["street-2M"] = "street, 2M"
+# × without a name is over spconv
+OVER = {"": "", "spconv": "", "minkowski": "MinkowskiEngine", "sparseconvnet": "SparseConvNet"}
 
 
 def line(*cells: object) -> str:
@@ -39,6 +41,8 @@ def bars(found: list[dict[str, Any]]) -> list[str]:
         met = "yes" if bar["met"] else "no"
         if "AMX" in bar["remark"]:
             met = "cannot be said"
+        over = OVER.get(bar.get("over", ""), bar.get("over", ""))
+        remarks = [met, f"over {over}" if over else "", bar["remark"]]
         lines.append(
             line(
                 bar["bar"],
@@ -47,7 +51,7 @@ def bars(found: list[dict[str, Any]]) -> list[str]:
                 f"{'≥' if bar['least'] else '≤'} {bar['wanted']:g}{unit}",
                 *figures,
                 "" if bar["share"] is None else f"{bar['share']:.2f}",
-                f"{met}, {bar['remark']}" if bar["remark"] else met,
+                ", ".join(text for text in remarks if text),
             )
         )
     return lines

@@ -29,10 +29,12 @@ class Figure:
     Attributes:
         measured: in the unit of the bar.
         limit: the same at the rates of the yardsticks in the same row; None where none is known.
+        over: the library it is a ratio to, where it is one.
     """
 
     measured: float
     limit: float | None
+    over: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,23 @@ def _rivals(row: Row) -> list[str]:
     return [name for name in row.ratios if name in PEERS and name not in YARDSTICKS]
 
 
-def _over_best_peer(row: Row) -> Figure | None:
-    """Time of the fastest other library over ours; at the limit, over the floor."""
+def _over(row: Row, name: str) -> Figure:
+    """Time of another library over ours; at the limit, over the floor."""
+    limit = row.seconds[name].median / row.floor if row.floor else None
+    return Figure(row.ratios[name].median, limit, name)
+
+
+def _over_spconv(row: Row) -> Figure | None:
+    """Single layers are held against spconv, whoever else runs beside."""
+    return _over(row, "spconv") if "spconv" in row.ratios else None
+
+
+def _over_fastest(row: Row) -> Figure | None:
+    """Whole nets are held against the fastest library whose result is right."""
     rivals = _rivals(row)
     if not rivals:
         return None
-    best = min(rivals, key=lambda name: row.ratios[name].median)
-    limit = row.seconds[best].median / row.floor if row.floor else None
-    return Figure(row.ratios[best].median, limit)
+    return _over(row, min(rivals, key=lambda name: row.ratios[name].median))
 
 
 def _over_own(name: str) -> Callable[[Row], Figure | None]:
@@ -155,14 +166,14 @@ def _without_second_core() -> str:
 
 
 def _bars() -> Iterator[Bar]:
-    yield Bar("3³ rulebook, shuffled", "rulebook-shuffled", None, 10, _over_best_peer)
+    yield Bar("3³ rulebook, shuffled", "rulebook-shuffled", None, 10, _over_spconv)
     for case, rows in (("unet-rulebooks", ""), ("unet-rulebooks-shuffled", ", shuffled")):
-        yield Bar(f"U-Net rulebooks{rows}", case, None, 20, _over_best_peer)
+        yield Bar(f"U-Net rulebooks{rows}", case, None, 20, _over_spconv)
         yield Bar(
             f"U-Net rulebooks{rows}, a voxel", case, None, 80, _per_voxel, least=False, unit=" ns"
         )
     for channels, wanted in ((32, 3), (64, 3), (128, 2.8)):
-        yield Bar("forward", "conv", channels, wanted, _over_best_peer)
+        yield Bar("forward", "conv", channels, wanted, _over_spconv)
     for title, case, wanted in (
         ("forward", "conv", 0.6),
         ("input gradient", "input-gradient", 0.55),
@@ -220,7 +231,7 @@ def _bars() -> Iterator[Bar]:
         ("training", "training step", 2.8),
         ("training-bfloat16", "training step, bfloat16", 6),
     ):
-        yield Bar(f"U-Net {title}", case, None, wanted, _over_best_peer, threads=2)
+        yield Bar(f"U-Net {title}", case, None, wanted, _over_fastest, threads=2)
 
 
 BARS = tuple(_bars())
@@ -268,7 +279,8 @@ def _verdict(bar: Bar, scene: str, row: Row | None) -> Verdict:
         return Verdict(bar, scene, figure, figure.measured / figure.limit, False, remark)
     if figure is None:
         faults = "; ".join(row.errors.values()) if row is not None else ""
-        return Verdict(bar, scene, None, None, False, remark or faults or "no peer here")
+        whom = "no spconv here" if bar.read is _over_spconv else "no peer here"
+        return Verdict(bar, scene, None, None, False, remark or faults or whom)
     share = None
     if figure.limit:
         share = figure.measured / figure.limit if bar.least else figure.limit / figure.measured

@@ -22,15 +22,23 @@ from sparseconv.ops._registry import use_backend
 
 JobMaker = Callable[[Problem], Job | None]
 
+LONGEST_FAULT = 300
+
 
 @cache
-def _imports(package: str) -> bool:
-    """Whether a module can be imported: one made for another torch is there, and yet is not."""
+def _fault(package: str) -> str:
+    """Return why a module cannot be imported: one made for another torch is there, and yet is not.
+
+    Empty where it can, `missing` where it is not installed.
+    """
     try:
         importlib.import_module(package)
-    except Exception:
-        return False
-    return True
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{package}.".startswith(f"{error.name}."):
+            return "missing"
+        words = " ".join(str(error).split())
+        return f"cannot be imported, {type(error).__name__}: {words}"[:LONGEST_FAULT]
+    return ""
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,14 @@ class Peer:
     slow: bool = False
 
     @property
+    def fault(self) -> str:
+        """Why it cannot be run: `missing`, or what its import says; empty where it can."""
+        return "" if self.package is None else _fault(self.package)
+
+    @property
     def here(self) -> bool:
         """Whether it can be imported."""
-        return self.package is None or _imports(self.package)
+        return not self.fault
 
     @property
     def version(self) -> str | None:

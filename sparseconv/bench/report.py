@@ -98,13 +98,13 @@ def _number(value: float, unit: str) -> str:
 
 
 def bars_table(verdicts: Sequence[Verdict]) -> Any:
-    """Return the rich table of bars: wanted, measured, limit, share of the limit, met or not."""
+    """Return the rich table of bars: wanted, measured over whom, limit, share of it, met or not."""
     made = require("rich.table").Table()
     made.add_column("bar")
     made.add_column("scene")
     made.add_column("C", justify="right")
-    for name in ("wanted", "measured", "limit here", "of limit"):
-        made.add_column(name, justify="right")
+    for name in ("wanted", "measured", "over", "limit here", "of limit"):
+        made.add_column(name, justify="left" if name == "over" else "right")
     made.add_column("met")
     for verdict in verdicts:
         bar, figure = verdict.bar, verdict.figure
@@ -117,6 +117,7 @@ def bars_table(verdicts: Sequence[Verdict]) -> Any:
             "" if bar.channels is None else str(bar.channels),
             ("≥ " if bar.least else "≤ ") + _number(bar.wanted, bar.unit),
             "" if figure is None else _number(figure.measured, bar.unit),
+            "" if figure is None else figure.over,
             "" if limit is None else _number(limit, bar.unit),
             "" if verdict.share is None else f"{verdict.share:.2f}",
             f"{answer} {verdict.remark}".rstrip(),
@@ -140,6 +141,8 @@ def show_bars(verdicts: Sequence[Verdict], net: str) -> None:
         "limit here: with the operations and bytes that each layer must do and move at least, at "
         "the rates of the multiply-adds and the copy timed in the same row; for threads, what a "
         "second one gives those multiply-adds.",
+        "over: the other library; of whole nets the fastest of those that gave the right result, "
+        "in float32 where ours has bfloat16.",
         f"met: the bar is reached, or {CLOSE} of the limit. U-Net: {net}.",
     ):
         console.print(line, markup=False)
@@ -156,6 +159,7 @@ def bars_as_json(verdicts: Sequence[Verdict]) -> list[dict[str, object]]:
             "wanted": verdict.bar.wanted,
             "least": verdict.bar.least,
             "measured": None if verdict.figure is None else verdict.figure.measured,
+            "over": "" if verdict.figure is None else verdict.figure.over,
             "limit": None if verdict.figure is None else verdict.figure.limit,
             "share": verdict.share,
             "met": verdict.met,
@@ -166,7 +170,7 @@ def bars_as_json(verdicts: Sequence[Verdict]) -> list[dict[str, object]]:
 
 
 def notes(peers: Sequence[Peer], machine: dict[str, object], threads: int, clock: str) -> list[str]:
-    """Return the lines under the table: machine, how to read it, which peers were missing."""
+    """Return the lines under the table: machine, how to read it, peers, why some were missing."""
     lines = [
         f"{machine['processor']}, kernels {machine['instructions']}, torch {machine['torch']}, "
         f"{threads} thread{'s' if threads > 1 else ''}, {clock} time",
@@ -178,7 +182,7 @@ def notes(peers: Sequence[Peer], machine: dict[str, object], threads: int, clock
             version = f" {peer.version}" if peer.version else ""
             lines.append(f"{peer.name}{version}: {peer.note}")
         else:
-            lines.append(f"{peer.name}: missing; to run it beside: {peer.pip}")
+            lines.append(f"{peer.name}: {peer.fault}; to run it beside: {peer.pip}")
     return lines
 
 
@@ -212,6 +216,7 @@ def as_json(
         "peers": {
             peer.name: {
                 "here": peer.here,
+                "fault": peer.fault,
                 "version": peer.version if peer.here else None,
                 "pip": peer.pip,
                 "threads": min(threads, peer.threads or threads),

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from sparseconv._errors import complain
+from sparseconv.bench import net_cases
 from sparseconv.bench.bars import bar_steps, judge
 from sparseconv.bench.case import Case
 from sparseconv.bench.cases import CASES
@@ -25,7 +26,9 @@ from sparseconv.bench.report import as_json, bars_as_json, show, show_bars
 from sparseconv.bench.scenes import MADE, REAL, Scene, load_scan, load_scene, usual_scenes
 
 CHANNELS = "16,32,64,128"
-BAR_PEERS = "spconv,mm,fma,copy"
+# of the bars; those of nets alone only run there, unless named
+BAR_PEERS = "spconv,minkowski,mm,fma,copy"
+NET_PEERS = ("minkowski",)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,8 +46,10 @@ def parser() -> argparse.ArgumentParser:
     add("--channels", default=CHANNELS, metavar="LIST", help=f"widths of a layer ({CHANNELS})")
     add("--bars", action="store_true", help="all of the project's bars, with the large MinkUNet")
     add("--sweep", action="store_true", help="one layer, 4 to 256 wide, 1k to 2M voxels")
-    add("--peers", metavar="NAMES", help=f"all (if none are named), none, or of {', '.join(PEERS)}")
+    peers_help = f"all (if none are named), none, or of {', '.join(PEERS)}; with --bars, if none "
+    peers_help += f"are named, {BAR_PEERS}, of which {', '.join(NET_PEERS)} runs beside nets alone"
     nets = f"{', '.join(NETS)}, or widths of stem, down and up (small)"
+    add("--peers", metavar="NAMES", help=peers_help)
     add("--net", metavar="NAME", help=f"the U-Net: {nets}")
     add("--full", dest="net", action="store_const", const="full", help="the same as --net full")
     add("--threads", type=int, default=1, metavar="N", help="threads of ours (1)")
@@ -100,7 +105,8 @@ def _rows(args: argparse.Namespace, scenes: list[str], peers: list[Peer]) -> Ite
         if scene is None or scene.name != step.scene:
             mine = args.scan is not None and step.scene == args.scan.stem
             scene = load_scan(args.scan, args.voxel) if mine else load_scene(step.scene)
-        yield _row(step, scene, args, peers)
+        whole = step.case in net_cases.CASES
+        yield _row(step, scene, args, [p for p in peers if whole or p.name not in args.of_nets])
 
 
 def _row(step: Step, scene: Scene, args: argparse.Namespace, peers: list[Peer]) -> Row:
@@ -157,6 +163,7 @@ def main(argv: list[str]) -> int:
     """
     args = parser().parse_args(argv)
     args.net = args.net or ("full" if args.bars else "small")
+    args.of_nets = NET_PEERS if args.bars and not args.peers else ()
     args.peers = args.peers or (BAR_PEERS if args.bars else "all")
     if args.seconds is None:
         args.seconds = 3.0 if args.bars else 10.0

@@ -5,6 +5,7 @@ import pytest
 from sparseconv.bench import bars
 from sparseconv.bench.bars import BARS, Bar, bar_steps, judge
 from sparseconv.bench.cases import CASES
+from sparseconv.bench.engines import minkowski, spconv
 from sparseconv.bench.measure import OURS, Quartiles, Row
 from sparseconv.bench.report import bars_as_json, show_bars
 
@@ -28,7 +29,44 @@ def test_a_ratio_to_the_fastest_peer_and_its_limit():
     # one peer takes 4, a yardstick 0.5; the least possible time is 0.8
     found = verdict(row("conv", 64, spconv=4.0, mm=0.5, fma=0.6, floor=0.8), "forward")
     assert (found.figure.measured, found.figure.limit) == (4.0, 5.0)
-    assert found.met and found.share == pytest.approx(0.8)
+    assert found.met and found.share == pytest.approx(0.8) and found.figure.over == "spconv"
+
+
+def test_layers_are_held_against_spconv_whoever_is_faster():
+    made = row("conv", 64, spconv=4.0, minkowski=2.0, sparseconvnet=1.0, floor=0.8)
+    found = verdict(made, "forward")
+    assert (found.figure.measured, found.figure.limit) == (4.0, 5.0)
+    for title, case in (
+        ("3³ rulebook, shuffled", "rulebook-shuffled"),
+        ("U-Net rulebooks", "unet-rulebooks"),
+    ):
+        assert verdict(row(case, None, spconv=30.0, minkowski=2.0), title).figure.over == "spconv"
+    without = verdict(row("conv", 64, minkowski=2.0, floor=0.8), "forward")
+    assert without.figure is None and without.remark == "no spconv here"
+
+
+NETS = {
+    "U-Net forward": "unet",
+    "U-Net forward, fused": "fused",
+    "U-Net forward, bfloat16": "unet-bfloat16",
+    "U-Net forward, fused, bfloat16": "fused-bfloat16",
+    "U-Net training step": "training",
+    "U-Net training step, bfloat16": "training-bfloat16",
+}
+
+
+@pytest.mark.parametrize("title", NETS)
+def test_nets_are_held_against_the_fastest_that_is_right(title):
+    case, own = NETS[title], {"float32": 1.5, "not fused": 1.2}
+    made = row(case, None, spconv=9.0, minkowski=7.5, mm=0.5, fma=0.6, copy=0.1, floor=0.5, **own)
+    made.errors["sparseconvnet"] = "results differ: logits by 1"
+    found = verdict(made, title)
+    assert (found.figure.measured, found.figure.over) == (7.5, "minkowski") and found.met
+    assert found.figure.limit == pytest.approx(15)
+    assert verdict(row(case, None, spconv=9.0), title).figure.over == "spconv"
+    assert verdict(row(case, None, mm=0.5, **own), title).remark == "no peer here"
+    # the engines do every one of these rows
+    assert CASES[case].kind in minkowski.JOBS and CASES[case].kind in spconv.JOBS
 
 
 def test_a_bar_that_is_missed_counts_where_the_limit_is_near():
@@ -42,7 +80,7 @@ def test_a_bar_that_is_missed_counts_where_the_limit_is_near():
 def test_without_a_peer_there_is_no_figure():
     found = verdict(row("conv", 64, mm=2.0, fma=0.5, copy=0.1, floor=0.5), "forward")
     assert found.figure is None and not found.met
-    assert found.remark == "no peer here"
+    assert found.remark == "no spconv here"
     wrong = row("conv", 64)
     wrong.errors["spconv"] = "results differ: features by 1"
     assert verdict(wrong, "forward").remark == "results differ: features by 1"
@@ -123,10 +161,15 @@ def test_table_and_json(capsys):
     out = capsys.readouterr().out
     (line,) = [line for line in out.splitlines() if "forward" in line and "≥ 3×" in line]
     cells = [cell.strip() for cell in line.strip("│ ").split("│")]
-    assert cells == ["forward", "sheet", "64", "≥ 3×", "4×", "5×", "0.80", "yes"]
+    assert cells == ["forward", "sheet", "64", "≥ 3×", "4×", "spconv", "5×", "0.80", "yes"]
     assert "U-Net: stem 8" in out
     first = next(v for v in bars_as_json(made) if v["bar"] == "forward")
-    assert first["measured"] == 4.0 and first["met"] and first["wanted"] == 3
+    assert (
+        first["measured"] == 4.0
+        and first["over"] == "spconv"
+        and first["met"]
+        and first["wanted"] == 3
+    )
 
 
 def test_a_bar_knows_its_case():

@@ -62,7 +62,21 @@ def test_the_slow_are_run_where_they_are_named():
 def test_what_cannot_be_imported_is_not_there():
     there = PEERS["spconv"]
     assert not replace(there, package="sparseconv_no_such_package").here
-    assert replace(there, package="json").here
+    assert replace(there, package="sparseconv_no_such_package.pytorch").fault == "missing"
+    assert replace(there, package="json").here and not replace(there, package="json").fault
+
+
+def test_what_is_there_and_does_not_import_says_why(monkeypatch, tmp_path):
+    (tmp_path / "made_for_another_torch.py").write_text(
+        'raise ImportError("undefined symbol:\\n  _ZN2at")'
+    )
+    (tmp_path / "in_want_of_another.py").write_text("import sparseconv_no_such_package")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    peer = replace(PEERS["spconv"], package="made_for_another_torch")
+    assert not peer.here
+    assert peer.fault == "cannot be imported, ImportError: undefined symbol: _ZN2at"
+    peer = replace(peer, package="in_want_of_another")
+    assert peer.fault.startswith("cannot be imported, ModuleNotFoundError: No module named")
 
 
 def test_its_scatter_gets_one_thread_and_its_products_all(monkeypatch):

@@ -38,3 +38,13 @@ def test_nothing_done_shows_no_table(capsys):
     show([], [], MACHINE, 2)
     out = capsys.readouterr().out
     assert out.startswith("a processor, kernels avx2, torch 2.0, 2 threads, wall time")
+
+
+def test_a_peer_that_does_not_import_says_why(monkeypatch, tmp_path, capsys):
+    (tmp_path / "made_for_another_python.py").write_text('raise OSError("libold.so: not found")')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    broken = Peer("broken", "", {}, package="made_for_another_python", pip="pip install it")
+    show([], [broken], MACHINE, 1)
+    why = "cannot be imported, OSError: libold.so: not found"
+    assert f"broken: {why}; to run it beside: pip install it" in capsys.readouterr().out
+    assert as_json([], [broken], MACHINE, 1)["peers"]["broken"]["fault"] == why

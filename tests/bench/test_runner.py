@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from sparseconv.bench import bars, runner
+from sparseconv.bench.measure import OURS, Quartiles
 from sparseconv.bench.ours import JOBS
 from sparseconv.bench.peers import PEERS, Peer
 from sparseconv.bench.plan import Step
 from sparseconv.bench.problem import Job
 
+PLAN = {"rulebook": None, "conv": 4, "unet": None, "fused-bfloat16": None}
 SMALL = ["--scenes", "sheet", "--channels", "4", "--repeat", "3", "--seconds", "0.1"]
 
 
@@ -93,6 +95,27 @@ def test_bars_in_one_run(tmp_path, monkeypatch, capsys):
     # no other library: nothing to be faster than
     assert measured["U-Net training step"] is None
     assert "1/" in err and "U-Net training step" in err
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_bars_take_minkowski_beside_nets_alone_unless_named(monkeypatch, named):
+    steps = [Step(runner.CASES[name], "sheet", width, 1) for name, width in PLAN.items()]
+    monkeypatch.setattr(runner, "bar_steps", lambda scenes: steps)
+    seen = {}
+
+    def measured(row, problem, kind, peers, **options):
+        seen[row.case] = [peer.name for peer in peers if peer.name in PEERS]
+        row.seconds[OURS] = Quartiles(1.0, 1.0, 1.0)
+        return row
+
+    monkeypatch.setattr(runner, "measure", measured)
+    words = ["--bars", "--scenes", "sheet", "--net", "4,4,4", "--quiet"]
+    runner.main(words + (["--peers", "spconv,minkowski"] if named else []))
+    both = ["spconv", "minkowski"]
+    layers = both if named else ["spconv"]
+    assert [name for name in seen["conv"] if name in both] == layers
+    assert [name for name in seen["rulebook"] if name in both] == layers
+    assert all([n for n in seen[case] if n in both] == both for case in ("unet", "fused-bfloat16"))
 
 
 def test_the_sweep_is_a_plan_of_its_own(monkeypatch):

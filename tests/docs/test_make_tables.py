@@ -67,6 +67,8 @@ def test_bars(made):
     assert met == (
         f"| {title} | 64 | 109 voxels | ≥ 3{unit} | 3.94{unit} | 7.9{unit} | 0.50 | yes |"
     )
+    *_, over, plain = made.bars([{**rows[0], "over": "minkowski"}, {**rows[0], "over": "spconv"}])
+    assert over.endswith("| yes, over MinkowskiEngine |") and plain == met
     assert unknown.endswith("|  |  |  | cannot be said, no AMX here |")
 
 
