@@ -1,10 +1,20 @@
 #include "bindings/bind.hpp"
 #include "kernels/blocks.hpp"
 #include "kernels/deform_kernel.hpp"
+#include "kernels/moved_sum.hpp"
 #include "kernels/sample.hpp"
 
 namespace sparseconv {
 namespace {
+
+// The words of a block index, checked.
+const std::int32_t* checked(Address blocks, std::int64_t words, std::int64_t num_in) {
+  const auto* from = pointer<const std::int32_t>(blocks);
+  if (!BlockIndex::fits(from, words, num_in))
+    throw std::invalid_argument("blocks: expected what block_index returned for these " +
+                                std::to_string(num_in) + " coords, found another");
+  return from;
+}
 
 // Where samples are read, checked but for the words of the index, which are opaque.
 struct Place {
@@ -22,15 +32,24 @@ struct Place {
               groups,
               pointer<const void>(grid),
               pitch} {}
+};
 
- private:
-  static const std::int32_t* checked(Address blocks, std::int64_t words, std::int64_t num_in) {
-    const auto* from = pointer<const std::int32_t>(blocks);
-    if (!BlockIndex::fits(from, words, num_in))
-      throw std::invalid_argument("blocks: expected what block_index returned for these " +
-                                  std::to_string(num_in) + " coords, found another");
-    return from;
-  }
+// What predicts the taps of rows.
+struct Taps {
+  BlockIndex index;
+  MovedShape shape;
+  Heads heads;
+  const Site* sites;
+  std::int64_t rows;
+
+  Taps(Address blocks, std::int64_t words, std::int64_t num_in, Address sites, std::int64_t rows,
+       std::int64_t channels, std::int64_t depth, std::int64_t taps, std::int64_t groups,
+       bool softmax, bool renormalize, Address weight, Address bias, Address grid)
+      : index(checked(blocks, words, num_in)),
+        shape{channels, depth, taps, groups, softmax, renormalize},
+        heads{pointer<const void>(weight), pointer<const void>(bias), pointer<const void>(grid)},
+        sites(pointer<const Site>(sites)),
+        rows(rows) {}
 };
 
 }  // namespace
@@ -101,6 +120,35 @@ void bind_sample(nb::module_& m) {
       nb::arg("squash"), nb::arg("x"), nb::arg("weight"), nb::arg("g"), nb::arg("grad_x"),
       nb::arg("grad_heads"), nb::arg("grad_weight"), nb::arg("threads"), release,
       "Write the gradients.");
+
+  nb::class_<Taps>(m, "MovedTaps", "Rows [rows, depth] that predict taps about sites in a block index.")
+      .def(nb::init<Address, std::int64_t, std::int64_t, Address, std::int64_t, std::int64_t,
+                    std::int64_t, std::int64_t, std::int64_t, bool, bool, Address, Address,
+                    Address>(),
+           nb::arg("blocks"), nb::arg("words"), nb::arg("num_in"), nb::arg("sites"),
+           nb::arg("rows"), nb::arg("channels"), nb::arg("depth"), nb::arg("taps"),
+           nb::arg("groups"), nb::arg("softmax"), nb::arg("renormalize"), nb::arg("weight"),
+           nb::arg("bias"), nb::arg("grid"));
+  m.def(
+      "moved_sum",
+      [](int dtype, const Taps& taps, Address x, Address query, Address y, int threads) {
+        moved_sum(dtype, taps.index, taps.shape, taps.heads, taps.sites, taps.rows,
+                  pointer<void>(x), pointer<void>(query), pointer<void>(y), threads);
+      },
+      nb::arg("dtype"), nb::arg("taps"), nb::arg("x"), nb::arg("query"), nb::arg("y"),
+      nb::arg("threads"), release, "Write y.");
+  m.def(
+      "moved_sum_grad",
+      [](int dtype, const Taps& taps, Address x, Address query, Address g, Address grad_x,
+         Address grad_query, Address grad_weight, Address grad_bias, int threads) {
+        moved_sum_grad(dtype, taps.index, taps.shape, taps.heads, taps.sites, taps.rows,
+                       pointer<void>(x), pointer<void>(query), pointer<void>(g),
+                       pointer<void>(grad_x), pointer<void>(grad_query),
+                       pointer<void>(grad_weight), pointer<void>(grad_bias), threads);
+      },
+      nb::arg("dtype"), nb::arg("taps"), nb::arg("x"), nb::arg("query"), nb::arg("g"),
+      nb::arg("grad_x"), nb::arg("grad_query"), nb::arg("grad_weight"), nb::arg("grad_bias"),
+      nb::arg("threads"), release, "Write the gradients.");
 
   nb::class_<KernelPlaces>(m, "KernelPlaces", "Places [rows, taps, groups, 3] in a grid of cells.")
       .def(

@@ -205,7 +205,8 @@ struct Deform {
     const std::int64_t tap_size = end.at + end.channels * products.padded(end.width);
     // so few chunks that their sums of the weight take at most 2 M C numbers
     const Chunks chunks(where, order.size() > 0 ? order.data() : nullptr,
-                        where.taps * tap_size / (2 * channels), threads);
+                        where.taps * tap_size / (2 * channels), Chunks::most_rows,
+                        threads);
     Buffer<T> outer(chunks.count() * where.taps * tap_size);
     prefer_large_pages(grad_heads, where.rows * where.bytes());
     SiteSums<S, T> total(grad_x, where.index.rows() * channels);

@@ -84,7 +84,7 @@ void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, c
     using S = decltype(s);
     using T = decltype(sum);
     const Buffer<std::int32_t> order = row_order(where, threads);
-    const Chunks chunks(where, order.size() > 0 ? order.data() : nullptr, 1, threads);
+    const Chunks chunks(where, order.size() > 0 ? order.data() : nullptr, 1, Chunks::most_rows, threads);
     const SampleLoops<T>& samples = sample_loops<T>();
     const std::int64_t n = where.cells(), width = channels / where.groups;
     prefer_large_pages(grad_positions, where.rows * where.bytes());

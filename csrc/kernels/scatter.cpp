@@ -7,10 +7,12 @@ namespace {
 
 // more chunks than this serve no machine, and each touches the neighbours of its rows too
 constexpr std::int64_t usual_chunks = 16;
-constexpr std::int64_t least_rows = 256, most_rows = 4096;
+constexpr std::int64_t least_rows = 256;
 
-Chunks::Touched touched_by(const Positions& where, const std::int32_t* order, std::int64_t first,
-                           std::int64_t last) {
+}  // namespace
+
+Chunks::Touched Chunks::touched_by(const Positions& where, const std::int32_t* order,
+                                   std::int64_t first, std::int64_t last) {
   const BlockIndex& index = where.index;
   const std::int64_t n = where.cells();
   std::vector<bool> seen(std::size_t(index.size()));
@@ -60,20 +62,22 @@ Chunks::Touched touched_by(const Positions& where, const std::int32_t* order, st
   return made;
 }
 
-}  // namespace
-
-Chunks::Chunks(const Positions& where, const std::int32_t* order, std::int64_t least, int threads)
+Chunks::Chunks(const Positions& where, const std::int32_t* order, std::int64_t least,
+               std::int64_t most, int threads, Find find)
     : where_(where), order_(order), threads_(threads) {
-  rows_ = std::clamp((where.rows + usual_chunks - 1) / usual_chunks, least_rows, most_rows);
-  rows_ = std::max(rows_, least);
-  touched_.resize(std::size_t((where.rows + rows_ - 1) / rows_));
-  parallel_tasks(count(), threads, [&](std::int64_t chunk) {
-    touched_[std::size_t(chunk)] = touched_by(where, order, first(chunk), last(chunk));
-  });
-  std::int64_t most = 0;
-  for (const Touched& one : touched_) most = std::max(most, one.sites);
-  numbers_ = Buffer<std::int32_t>(most);
-  for (std::int64_t i = 0; i < most; ++i) numbers_[i] = std::int32_t(i);
+  rows_ = std::min((where.rows + usual_chunks - 1) / usual_chunks, most);
+  rows_ = std::max({rows_, least, least_rows});
+  count_ = (where.rows + rows_ - 1) / rows_;
+  std::int64_t sites = find == Find::now ? 0 : where.index.sites();
+  if (find == Find::now) {
+    touched_.resize(std::size_t(count_));
+    parallel_tasks(count_, threads, [&](std::int64_t chunk) {
+      touched_[std::size_t(chunk)] = touched_by(where, order, first(chunk), last(chunk));
+    });
+    for (const Touched& one : touched_) sites = std::max(sites, one.sites);
+  }
+  numbers_ = Buffer<std::int32_t>(sites);
+  for (std::int64_t i = 0; i < sites; ++i) numbers_[i] = std::int32_t(i);
 }
 
 Buffer<std::int32_t> row_order(const Positions& where, int threads) {

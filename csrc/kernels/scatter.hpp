@@ -11,8 +11,13 @@ namespace sparseconv {
 
 class Chunks {
  public:
-  // Rows in order (null: as they come), at least `least` a chunk.
-  Chunks(const Positions& where, const std::int32_t* order, std::int64_t least, int threads);
+  // Whether what chunks touch is found at once, or by who runs them: their places may not be known.
+  enum class Find { now, later };
+
+  // Rows in order (null: as they come), at least `least` a chunk and usually at most `most`.
+  Chunks(const Positions& where, const std::int32_t* order, std::int64_t least, std::int64_t most,
+         int threads, Find find = Find::now);
+  static constexpr std::int64_t most_rows = 4096;
 
   // The blocks of a chunk, ascending, and where the sites of each begin among those of the chunk.
   struct Touched {
@@ -25,7 +30,18 @@ class Chunks {
     }
   };
 
-  std::int64_t count() const { return std::int64_t(touched_.size()); }
+  // Sums of a chunk, [sites touched, channels], and what else it made.
+  template <class T>
+  struct Made {
+    Touched touched;
+    Buffer<T> sums, more;
+  };
+
+  // What rows touch, in order (null: as they come).
+  static Touched touched_by(const Positions& where, const std::int32_t* order, std::int64_t first,
+                            std::int64_t last);
+
+  std::int64_t count() const { return count_; }
   const Touched& touched(std::int64_t chunk) const { return touched_[std::size_t(chunk)]; }
   std::int64_t first(std::int64_t chunk) const { return chunk * rows_; }
   std::int64_t last(std::int64_t chunk) const { return std::min((chunk + 1) * rows_, where_.rows); }
@@ -60,7 +76,27 @@ class Chunks {
         std::fill_n(mine, touched(begin + i).sites * channels, T(0));
         fill(begin + i, mine);
       });
-      add(begin, end, at, channels, sums.data(), total);
+      std::vector<Part<T>> parts;
+      for (std::int64_t i = begin; i < end; ++i)
+        parts.push_back({&touched(i), sums.data() + at[std::size_t(i - begin)] * channels});
+      add(parts, channels, total);
+    }
+  }
+
+  // The same where run(chunk) finds what it touches itself and returns that with its sums. Chunks
+  // are added in order, however many run at a time: some for each thread. done(chunks) sees them.
+  template <class T, class Run, class Done>
+  void scatter_as_found(std::int64_t channels, T* total, Run&& run, Done&& done) const {
+    constexpr std::int64_t fewest = 4;
+    const std::int64_t at_once = std::max(fewest, std::int64_t(2) * threads_);
+    for (std::int64_t begin = 0; begin < count(); begin += at_once) {
+      std::vector<Made<T>> made(std::size_t(std::min(at_once, count() - begin)));
+      parallel_tasks(std::int64_t(made.size()), threads_,
+                     [&](std::int64_t i) { made[std::size_t(i)] = run(begin + i); });
+      std::vector<Part<T>> parts;
+      for (const Made<T>& one : made) parts.push_back({&one.touched, one.sums.data()});
+      add(parts, channels, total);
+      done(made);
     }
   }
 
@@ -68,9 +104,14 @@ class Chunks {
   template <class S, class T>
   void gather(std::int64_t chunk, const Loops<S, T>& loops, const S* x, std::int64_t channels,
               T* to) const {
+    gather(touched(chunk), loops, x, channels, to);
+  }
+  template <class S, class T>
+  void gather(const Touched& touched, const Loops<S, T>& loops, const S* x, std::int64_t channels,
+              T* to) const {
     constexpr std::int64_t ahead = 8;
     const std::int32_t* list = where_.index.list();
-    for (const std::int32_t block : touched(chunk).blocks) {
+    for (const std::int32_t block : touched.blocks) {
       const std::int64_t end = where_.index.end(block);
       for (std::int64_t u = where_.index.block(block).begin; u < end; ++u) {
         if (u + ahead < where_.index.sites())
@@ -83,22 +124,27 @@ class Chunks {
 
  private:
   template <class T>
-  void add(std::int64_t begin, std::int64_t end, const std::vector<std::int64_t>& at,
-           std::int64_t channels, const T* sums, T* total) const {
-    // the chunks that touch a block, in order
+  struct Part {
+    const Touched* touched;
+    const T* sums;
+  };
+
+  template <class T>
+  void add(const std::vector<Part<T>>& parts, std::int64_t channels, T* total) const {
+    // the parts that touch a block, in order
     const std::int64_t blocks = where_.index.size();
     std::vector<std::int64_t> starts(std::size_t(blocks) + 2, 0);
-    for (std::int64_t chunk = begin; chunk < end; ++chunk)
-      for (const std::int32_t block : touched(chunk).blocks) ++starts[std::size_t(block) + 2];
+    for (const Part<T>& part : parts)
+      for (const std::int32_t block : part.touched->blocks) ++starts[std::size_t(block) + 2];
     for (std::int64_t b = 1; b <= blocks + 1; ++b)
       starts[std::size_t(b)] += starts[std::size_t(b) - 1];
     std::vector<const T*> from;
     from.resize(std::size_t(starts[std::size_t(blocks) + 1]));
-    for (std::int64_t chunk = begin; chunk < end; ++chunk) {
-      const Touched& mine = touched(chunk);
+    for (const Part<T>& part : parts) {
+      const Touched& mine = *part.touched;
       for (std::size_t i = 0; i < mine.blocks.size(); ++i)
         from[std::size_t(starts[std::size_t(mine.blocks[i]) + 1]++)] =
-            sums + (at[std::size_t(chunk - begin)] + mine.begin[i]) * channels;
+            part.sums + mine.begin[i] * channels;
     }
     parallel_ranges(blocks, 64, threads_, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t b = first; b < last; ++b) {
@@ -117,7 +163,7 @@ class Chunks {
   const Positions& where_;
   const std::int32_t* order_;
   int threads_;
-  std::int64_t rows_;
+  std::int64_t rows_, count_;
   std::vector<Touched> touched_;
   Buffer<std::int32_t> numbers_;
 };

@@ -286,21 +286,44 @@ static inline double power_of_2(double, std::int32_t n) {
   return value;
 }
 
-// Without branches, so that the loop vectorises: exp(-x) is 2^k exp(r), r by its series.
+// exp(x) is 2^k exp(r), r by its series; without branches, so that loops of it vectorise. x beyond
+// what a power of 2 can be is taken for the end of that.
 template <class T>
-static void squash(const T* RESTRICT from, T* RESTRICT to, std::int64_t n) {
+static inline T exponential(T x) {
   constexpr bool wide = sizeof(T) == 8;
   constexpr int terms = wide ? 13 : 7;
   constexpr T least = wide ? T(-700) : T(-80), middle = wide ? T(6755399441055744.0) : T(12582912.0);
   constexpr T high = T(0.693145751953125), low = T(1.42860682030941723e-6);
-  for (std::int64_t i = 0; i < n; ++i) {
-    const T above = from[i] < least ? least : from[i];
-    const T x = -(above > -least ? -least : above);
-    const T whole = (x * T(1.44269504088896341) + middle) - middle;
-    const T rest = (x - whole * high) - whole * low;
-    T sum = 1;
-    UNROLL for (int k = terms; k > 0; --k) sum = 1 + sum * rest * T(1.0 / k);
-    to[i] = 1 / (1 + sum * power_of_2(T(0), std::int32_t(whole)));
+  const T above = x < least ? least : x;
+  const T kept = above > -least ? -least : above;
+  const T whole = (kept * T(1.44269504088896341) + middle) - middle;
+  const T rest = (kept - whole * high) - whole * low;
+  T sum = 1;
+  UNROLL for (int k = terms; k > 0; --k) sum = 1 + sum * rest * T(1.0 / k);
+  return sum * power_of_2(T(0), std::int32_t(whole));
+}
+
+template <class T>
+static void squash(const T* RESTRICT from, T* RESTRICT to, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) to[i] = 1 / (1 + exponential(-from[i]));
+}
+
+// Four strands: a chain of numbers would wait for each.
+template <class T>
+static void softmax(const T* RESTRICT from, T* RESTRICT to, std::int64_t groups, std::int64_t n) {
+  for (std::int64_t g = 0; g < groups; ++g, from += n, to += n) {
+    T most[4] = {from[0], from[0], from[0], from[0]}, sum[4] = {};
+    std::int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+      UNROLL for (int s = 0; s < 4; ++s) most[s] = from[i + s] > most[s] ? from[i + s] : most[s];
+    for (; i < n; ++i) most[0] = from[i] > most[0] ? from[i] : most[0];
+    UNROLL for (int s = 1; s < 4; ++s) most[0] = most[s] > most[0] ? most[s] : most[0];
+    for (i = 0; i < n; ++i) to[i] = exponential(from[i] - most[0]);
+    for (i = 0; i + 4 <= n; i += 4)
+      UNROLL for (int s = 0; s < 4; ++s) sum[s] += to[i + s];
+    for (; i < n; ++i) sum[0] += to[i];
+    const T over = 1 / ((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    for (i = 0; i < n; ++i) to[i] *= over;
   }
 }
 
@@ -368,5 +391,6 @@ template <class T>
 static SampleLoops<T> sample_loops() {
   return {cells<float, T>, cells<double, T>, corners<T>, sum_list<T>,
           sum_lists<T>,    join_lists<T>,    part_lists<T>, dot_list<T>,
-          add_list<T>,     slopes<float, T>, slopes<double, T>, squash<T>, mix_add<T>};
+          add_list<T>,     slopes<float, T>, slopes<double, T>, squash<T>, softmax<T>,
+          mix_add<T>};
 }

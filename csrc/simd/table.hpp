@@ -381,6 +381,9 @@ struct SampleLoops {
   // to = 1 / (1 + exp(-from)).
   void (*squash)(const T* from, T* to, std::int64_t n);
 
+  // Shares exp(from) of their sum, for groups of n numbers one behind the other.
+  void (*softmax)(const T* from, T* to, std::int64_t groups, std::int64_t n);
+
   // y += x times the sum of shares[p] kernel[rows[p]].
   void (*mix_add)(const T* kernel, std::int64_t ldk, std::int64_t width, const std::int32_t* rows,
                   const T* shares, std::int64_t n, const T* x, T* y);

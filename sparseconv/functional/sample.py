@@ -10,6 +10,7 @@ from sparseconv.functional.conv import by_tap
 from sparseconv.geometry import Geometry, Triple
 from sparseconv.ops._checks import describe
 from sparseconv.ops.deform_conv import deform_conv
+from sparseconv.ops.moved_sum import moved_sum
 from sparseconv.ops.sample import sample_sum
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
@@ -42,55 +43,22 @@ def _taps(geometry: Geometry) -> Tensor:  # [K, 3] int64
     return torch.tensor(geometry.offsets).reshape(-1, 3)
 
 
-class _Moved(torch.autograd.Function):
-    """Add a place to every offset of a site where the offsets lie: they are large."""
-
-    @staticmethod
-    def forward(offsets: Tensor, base: Tensor) -> Tensor:
-        offsets.add_(base[:, None, None])
-        # an alias, not a view: the gradient of a view written to is copied
-        return offsets.new_empty(0).set_(offsets)
-
-    @staticmethod
-    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
-
-
-def _moved(
-    offsets: Tensor,  # [M, K, G, 3]
-    base: Tensor,  # [M, 3]
-) -> Tensor:  # [M, K, G, 3]
-    if torch.compiler.is_compiling():
-        return offsets + base[:, None, None]
-    return _Moved.apply(offsets, base)
-
-
 def _where(
     x: SparseTensor,
     offsets: Tensor,  # [M, K, G, 3]
-    grid: Tensor | None,  # [K, 3]
+    grid: Tensor,  # [K, 3]
     stride: Triple,
     sites: SparseTensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return coords, block index, items of the output sites and positions, all from one middle.
-
-    Without a grid the offsets hold it already, and are overwritten.
-    """
-    taps = offsets.shape[1] if grid is None else grid.shape[0]
+    """Return coords, block index, items of the output sites and positions, all from one middle."""
+    taps = grid.shape[0]
     if offsets.dim() != 4 or offsets.shape[1] != taps or offsets.shape[3] != 3:
         raise ValueError(complain("offsets", f"shape [M, {taps}, G, 3]", describe(offsets)))
     offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
     coords, blocks, middle = x.topology.centred(x.level)
     step = torch.tensor(stride, device=offsets.device)
     base = (sites.coords[:, 1:] * step - middle).to(offsets.dtype)
-    if grid is None:
-        positions = _moved(offsets, base)
-    else:
-        positions = (base[:, None] + grid.to(offsets))[:, :, None] + offsets
+    positions = (base[:, None] + grid.to(offsets))[:, :, None] + offsets
     return coords, blocks, sites.coords[:, 0].contiguous(), positions
 
 
@@ -98,7 +66,7 @@ def weighted_samples(
     x: SparseTensor,  # [N, C]
     offsets: Tensor,  # [M, K, G, 3]
     weights: Tensor | None,  # [M, K, G]
-    grid: Tensor | None,  # [K, 3]
+    grid: Tensor,  # [K, 3]
     sites: SparseTensor,
     stride: Triple = (1, 1, 1),
 ) -> SparseTensor:  # [M, C]
@@ -112,8 +80,7 @@ def weighted_samples(
         x: [N, C].
         offsets: [M, K, G, 3] in voxels of the lattice of `x`, for G groups of channels.
         weights: [M, K, G], or None for ones.
-        grid: [K, 3], where taps lie without offsets, in voxels; `tap_grid` gives a kernel's. None
-            where the offsets have it in them already; they are then overwritten.
+        grid: [K, 3], where taps lie without offsets, in voxels; `tap_grid` gives a kernel's.
         sites: its M sites are those of the result; its features are not read.
         stride: voxels of the lattice of `x` per voxel of that of `sites`.
 
@@ -131,6 +98,64 @@ def weighted_samples(
     weights = None if weights is None else weights.to(x.dtype)
     features = sample_sum(x.features, *lattice, positions, weights)
     return SparseTensor.at(sites.topology, sites.level, features)
+
+
+def predicted_samples(
+    x: SparseTensor,  # [N, C]
+    query: Tensor,  # [M, Q]
+    weight: Tensor,  # [4 G K, Q]
+    bias: Tensor,  # [4 G K]
+    grid: Tensor,  # [K, 3]
+    sites: SparseTensor,
+    stride: Triple = (1, 1, 1),
+    *,
+    groups: int = 1,
+    softmax: bool = False,
+    renormalize: bool = False,
+) -> SparseTensor:  # [M, C]
+    """Sum what is read about every output site, at taps and with weights a linear map predicts.
+
+    As `weighted_samples`, with offsets [G, K, 3] and weights [G, K] of a site being
+    `weight query + bias`: they are made where they are used, and never held for all sites.
+
+    Args:
+        x: [N, C].
+        query: [M, Q], a row for each of the sites.
+        weight: [4 G K, Q], the rows of offsets before those of weights.
+        bias: [4 G K].
+        grid: [K, 3], where taps lie without offsets, in voxels; `tap_grid` gives a kernel's.
+        sites: its M sites are those of the result; its features are not read.
+        stride: voxels of the lattice of `x` per voxel of that of `sites`.
+        groups: G, groups of channels with taps of their own.
+        softmax: whether weights go through a softmax over the taps.
+        renormalize: whether to divide by what of the weights fell on sites.
+
+    Returns:
+        [M, C] at the sites of `sites`. Predictions are made in float32, or float64 where the
+        features are, under autocast too.
+
+    Raises:
+        TypeError, ValueError: dtypes or shapes do not fit.
+
+    Source:
+        Wang et al., "InternImage", arXiv:2211.05778, equation 2.
+    """
+    wide = torch.promote_types(x.features.dtype, torch.float32)
+    given = (t.to(wide) for t in (weight, bias, grid))
+    coords, base = x.topology.levels[x.level].coords, _scaled(sites.coords, stride)
+    where = coords, x.topology.blocks(x.level), base
+    features = moved_sum(x.features, *where, query, *given, groups, softmax, renormalize)
+    return SparseTensor.at(sites.topology, sites.level, features)
+
+
+def _scaled(
+    coords: Tensor,  # [M, 4] int32
+    stride: Triple,
+) -> Tensor:  # [M, 4] int32
+    """Return sites on the lattice that is so many times finer."""
+    if stride == (1, 1, 1):
+        return coords
+    return coords * torch.tensor([1, *stride], dtype=coords.dtype, device=coords.device)
 
 
 def deform_conv3d(
@@ -217,10 +242,7 @@ def moved_conv3d(
     """
     heads = heads.to(torch.promote_types(heads.dtype, torch.float32))
     grid = torch.tensor(geometry.offsets, dtype=heads.dtype, device=heads.device).reshape(-1, 3)
-    coords, base = x.topology.levels[x.level].coords, sites.coords
-    if geometry.stride != (1, 1, 1):
-        step = torch.tensor([1, *geometry.stride], dtype=base.dtype, device=base.device)
-        base = base * step
+    coords, base = x.topology.levels[x.level].coords, _scaled(sites.coords, geometry.stride)
     given = coords, x.topology.blocks(x.level), base, heads, grid, by_tap(weight), bias
     features = deform_conv(x.features, *given, parts, squash, groups)
     return SparseTensor.at(sites.topology, sites.level, features)

@@ -85,6 +85,11 @@ def _sample_sum(features, coords, blocks, items, positions, *_):
     return 2 * CORNERS * positions.shape[0] * positions.shape[1] * features.shape[1]
 
 
+def _moved_sum(features, coords, blocks, sites, query, weight, bias, grid, groups, *_):
+    samples = query.shape[0] * weight.shape[0] // (4 * groups)
+    return 2 * (query.shape[0] * weight.numel() + CORNERS * samples * features.shape[1])
+
+
 def _deform_conv(features, coords, blocks, sites, heads, grid, weight, *_):
     samples = heads.shape[0] * grid.shape[0]
     products = weight.shape[1] * weight.shape[2]
@@ -111,6 +116,7 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "relation_mean": _relation_mean,
     "dim_conv": _dim_conv,
     "sample_sum": _sample_sum,
+    "moved_sum": _moved_sum,
     "deform_conv": _deform_conv,
     "deform_kernel": _deform_kernel,
     "ragged_attention": _ragged_attention,

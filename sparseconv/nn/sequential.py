@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sparseconv.nn.conv._base import Convolution
 from sparseconv.nn.features import ReLU
+from sparseconv.nn.hooks import hooked
 from sparseconv.nn.norm import BatchNorm
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
@@ -49,7 +50,7 @@ def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTenso
     before = joining = None
     for module in modules:
         if joining is not None:
-            joined = joining.joins(module) and not _hooked(module)
+            joined = joining.joins(module) and not hooked(module)
             x = joining(x, join=module) if joined else call(joining, x)
             joining = None
             if joined:
@@ -62,7 +63,7 @@ def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTenso
                 continue
         if _finishes(module):
             before = module
-        elif hasattr(type(module), "joins") and not _hooked(module):
+        elif hasattr(type(module), "joins") and not hooked(module):
             joining = module
         else:
             x = call(module, x)
@@ -85,7 +86,7 @@ def residual(
         activation: a module.
     """
     *first, last = branch
-    if _finishes(last) and _is(activation, ReLU, nn.ReLU) and not _hooked(branch):
+    if _finishes(last) and _is(activation, ReLU, nn.ReLU) and not hooked(branch):
         return last(chain(first, x), add=other, relu=True)
     y = branch(x)
     return call(activation, y.replace(features=y.features + other.features))
@@ -94,22 +95,13 @@ def residual(
 def _finishes(module: nn.Module) -> bool:
     """Return whether a module can add to its result and clip it."""
     if isinstance(module, Convolution):
-        return type(module).__module__.startswith("sparseconv.") and not _hooked(module)
+        return type(module).__module__.startswith("sparseconv.") and not hooked(module)
     return _is(module, BatchNorm)
 
 
 def _is(module: nn.Module, *kinds: type) -> bool:
     """Return whether a module is one of these, not of a subclass, with nobody listening to it."""
-    return type(module) in kinds and not _hooked(module)
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
+    return type(module) in kinds and not hooked(module)
 
 
 class Sequential(nn.Sequential):

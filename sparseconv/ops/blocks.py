@@ -23,7 +23,7 @@ _block_index = define(
 def block_index(
     coords: Tensor,  # [N, 4] int32
 ) -> Tensor:
-    """Build the block index, which `sample_sum` and `deform_conv` read sites from.
+    """Build the block index, which what samples between sites reads them from.
 
     Sites are held by blocks of 4 x 4 x 4 cells, so that the eight corners around a position are
     mostly found in one. Any int32 coordinate is accepted, and no collision can give a wrong row.

@@ -227,6 +227,20 @@ def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Samp
         yield Sample(
             "deform_conv", f"{label}-given", (x, *where, heads, grid, weight, None, 2, False, 1)
         )
+        # linear maps that hardly move what their biases say
+        wide = p.dtype
+        to_weight = 0.02 * torch.randn(16, 3, generator=rng, dtype=torch.float64).to(wide)
+        shift = between(torch.zeros(1, 4, dtype=torch.int32), 2).reshape(-1)
+        to_bias = torch.cat([shift, torch.randn(4, generator=rng, dtype=torch.float64).to(wide)])
+        query, g4 = normal(m, 3), normal(m, 4)
+        maps = (x, *where, query, to_weight, to_bias, grid, 2)
+        for name, kind in {
+            "": (False, False),
+            "-soft": (True, False),
+            "-shared": (True, True),
+        }.items():
+            yield Sample("moved_sum", f"{label}{name}", (*maps, *kind))
+            yield Sample("moved_sum_grad", f"{label}{name}", (*maps, *kind, g4))
         moves, weight = moves[:, :6].contiguous(), normal(2, 2, 6)
         plain = (x, *where, moves, grid, weight)
         yield Sample("deform_conv", f"{label}-plain", (*plain, None, 1, False, 2))

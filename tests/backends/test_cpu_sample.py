@@ -5,6 +5,7 @@ import torch
 
 from sparseconv.backends import native_available
 from sparseconv.backends.reference import deform_conv as convolved
+from sparseconv.backends.reference import moved_sum as moved
 from sparseconv.backends.reference import sample as sampled
 from sparseconv.ops.blocks import block_index
 from sparseconv.testing.scenes import room, scene
@@ -13,6 +14,7 @@ if not native_available():
     pytest.skip("the compiled module is not installed", allow_module_level=True)
 
 from sparseconv.backends.cpu import deform_conv as cpu_convolved
+from sparseconv.backends.cpu import moved_sum as cpu_moved
 from sparseconv.backends.cpu import sample as cpu
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -73,14 +75,34 @@ def calls(given, g, weight, groups, weighted=True):
         yield name, *(getattr(form, name) for form in forms), args
 
 
-def assert_near(found, expected, name):
+def predictions(shape, dtype, kind, count=70, spread=1.0, coords=None):
+    """The two functions of predicted samples, and the arguments they are called with."""
+    (x, coords, blocks, _, _, _), g, *_ = problem(shape, dtype, count=count, coords=coords)
+    _, taps, groups, _, depth = shape
+    sites = coords[torch.randint(0, len(coords), (count,))]
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    query = torch.randn(count, depth, dtype=torch.float64).to(dtype)
+    weight = spread * torch.randn(4 * groups * taps, depth, dtype=torch.float64) / depth**0.5
+    bias = spread * torch.randn(4 * groups * taps, dtype=torch.float64)
+    # far away, and nowhere
+    bias[0], bias[-1 - groups * taps] = 40, 1e12
+    grid = torch.randint(-2, 3, (taps, 3)).to(wide)
+    given = x, coords, blocks, sites, query, weight.to(wide), bias.to(wide), grid, groups, *kind
+    yield cpu_moved.moved_sum, moved.moved_sum, given
+    yield cpu_moved.moved_sum_grad, moved.moved_sum_grad, (*given, g)
+
+
+KINDS = [(False, False), (True, False), (True, True)]
+
+
+def assert_near(found, expected, name, least=0.0):
     found, expected = ((t,) if torch.is_tensor(t) else t for t in (found, expected))
     for i, (a, b) in enumerate(zip(found, expected, strict=True)):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
         if not b.numel():
             continue
         # gradients of positions may have a finer dtype than what they are made of
-        limit = CLOSE[found[0].dtype] * b.double().abs().max()
+        limit = CLOSE[found[0].dtype] * b.double().abs().max().clamp(min=least)
         apart = (a.double() - b.double()).abs().max()
         assert apart <= limit, f"{name} {i}: {apart:.1e}, limit {limit:.1e}"
 
@@ -92,6 +114,38 @@ def test_every_instruction_set(isa, dtype, shape):
     for weighted in (True, False):
         for name, ours, right, args in calls(*problem(shape, dtype, wide), weighted):
             assert_near(ours(*args), right(*args), name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_predicted_taps(isa, dtype, shape):
+    for kind in KINDS:
+        for ours, right, args in predictions(shape, dtype, kind):
+            # one tap and one corner make a mean that nothing moves
+            assert_near(ours(*args), right(*args), str(kind), 1.0)
+
+
+@pytest.mark.parametrize("name", ["far_away", "negative", "same_xyz", "one_voxel"])
+def test_predicted_taps_anywhere(name):
+    given = (3, 9, 1, 1, 5), torch.float32, (True, False), 20, 0.7, scene(name).coords
+    for ours, right, args in predictions(*given):
+        assert_near(ours(*args), right(*args), name)
+
+
+def test_predicted_taps_of_many_rows():
+    # several chunks at a time, several times, with a strip of few columns behind one of many
+    coords, shape = room(1500), (16, 27, 4, 1, 130)
+    found = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        calls_of = predictions(shape, torch.float32, (True, False), 2600, 0.5, coords)
+        found.append([(ours(*args), right, args) for ours, right, args in calls_of])
+    for (y, right, args), *others in zip(*found, strict=True):
+        assert_near(y, right(*args), "many rows")
+        for z, _, _ in others:
+            pairs = ((y, z),) if torch.is_tensor(y) else zip(y, z, strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("shape", WIDE, ids=str)

@@ -9,6 +9,7 @@ from sparseconv.ops.aggregate import aggregate, pair_dot
 from sparseconv.ops.blocks import block_index
 from sparseconv.ops.conv import conv, conv_grad_weight
 from sparseconv.ops.deform_conv import deform_conv
+from sparseconv.ops.moved_sum import moved_sum
 from sparseconv.ops.pool import pool_max
 from sparseconv.ops.rulebook import rulebook
 from sparseconv.ops.sample import sample_sum
@@ -22,7 +23,40 @@ SITES = torch.tensor([[0, 0, 0, z] for z in range(3)], dtype=torch.int32)
 INDEX, P = block_index(SITES), torch.zeros(2, 2, 2, 3)
 HEADS, GRID = torch.zeros(2, 6), torch.zeros(2, 3)
 
+MAPS = torch.zeros(16, 5), torch.zeros(16), GRID
+Q = torch.zeros(2, 5)
+
 CALLS = {
+    "query rows": (
+        lambda: moved_sum(X, SITES, INDEX, SITES, Q, *MAPS, 2),
+        ValueError,
+        "query: expected 3 rows, found",
+    ),
+    "query dtype": (
+        lambda: moved_sum(X, SITES, INDEX, SITES[:2], Q.double(), *MAPS, 2),
+        TypeError,
+        "query: expected",
+    ),
+    "weights of predictions": (
+        lambda: moved_sum(X, SITES, INDEX, SITES[:2], Q, MAPS[0][1:], *MAPS[1:], 2),
+        ValueError,
+        r"weight: expected shape \[16, 5\], found .*three offsets and a weight",
+    ),
+    "half weights of predictions": (
+        lambda: moved_sum(X, SITES, INDEX, SITES[:2], Q, MAPS[0].half(), *MAPS[1:], 2),
+        TypeError,
+        "weight: expected float32 on cpu, found float16",
+    ),
+    "groups of predictions": (
+        lambda: moved_sum(X, SITES, INDEX, SITES[:2], Q, *MAPS, 3),
+        ValueError,
+        "groups: expected a divisor of 4 channels, found 3",
+    ),
+    "shares of any sign": (
+        lambda: moved_sum(X, SITES, INDEX, SITES[:2], Q, *MAPS, 2, False, True),
+        ValueError,
+        "renormalize: expected softmax=True.*may sum to 0",
+    ),
     "coords int64": (
         lambda: coords_ops.site_index(COORDS.long()),
         TypeError,

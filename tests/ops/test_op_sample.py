@@ -5,6 +5,7 @@ import torch
 
 from sparseconv.ops.blocks import block_index
 from sparseconv.ops.deform_conv import deform_conv
+from sparseconv.ops.moved_sum import moved_sum
 from sparseconv.ops.sample import sample_sum
 from sparseconv.testing.between import contract, grid_of, read_between
 from sparseconv.testing.scenes import scene
@@ -83,6 +84,71 @@ def test_convolved_samples(backend, parts, groups, masked):
     expected = contract(read, weight.permute(2, 1, 0).reshape(8, -1, 4, 1, 1), bias, groups)
     names = ("features", "positions", "weight", "bias", "mask")
     compare(found, expected, leaves, names[: len(leaves)])
+
+
+def prediction(groups, taps=4, depth=3, count=9):
+    """Sites of rows, what they predict from, and the map: offsets of about a voxel."""
+    sites = torch.cat([torch.randint(0, 3, (count, 1)), torch.randint(-1, 5, (count, 3))], 1).int()
+    query, weight = torch.randn(count, depth), torch.randn(4 * groups * taps, depth)
+    bias, grid = torch.randn(4 * groups * taps), torch.randint(-2, 3, (taps, 3))
+    return sites, *(t.double() for t in (query, weight, bias, grid))
+
+
+def predicted(x, coords, sites, query, weight, bias, grid, groups, softmax, renormalize):
+    """Sums from the formula, each row's numbers predicted by a matrix product."""
+    taps = len(grid)
+    made = query @ weight.t() + bias
+    offsets = made[:, : 3 * groups * taps].reshape(-1, groups, taps, 3).transpose(1, 2)
+    mask = made[:, 3 * groups * taps :].reshape(-1, groups, taps).transpose(1, 2)
+    if softmax:
+        mask = mask.exp() / mask.exp().sum(1, keepdim=True)
+    p = sites[:, None, None, 1:] + grid[:, None] + offsets
+    weights = mask.repeat_interleave(x.shape[1] // groups, 2)
+    total = (read_by_group(x, coords, sites[:, 0], p) * weights).sum(1)
+    if not renormalize:
+        return total
+    there = read_by_group(torch.ones_like(x), coords, sites[:, 0], p)
+    mass = (there * weights).sum(1)
+    return torch.where(mass > 0, total / torch.where(mass > 0, mass, 1), 0)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("kind", [(False, False), (True, False), (True, True)])
+def test_predicted_samples(backend, groups, kind):
+    x, coords, blocks, *_ = problem()
+    sites, *maps = prediction(groups)
+    # one row sees nothing at all
+    sites[0, 1] = 99
+    leaves = [t.requires_grad_() for t in (x, *maps)]
+    found = moved_sum(x, coords, blocks, sites, *maps, groups, *kind)
+    right = predicted(x, coords, sites, *maps, groups, *kind)
+    assert not right[0].any() and right[1:].any(1).sum() > 4
+    compare(found, right, leaves, ("features", "query", "weight", "bias", "grid"))
+
+
+def test_shares_of_the_sites_there_are_make_a_mean(backend):
+    x, coords, blocks, *_ = problem()
+    sites, *maps = prediction(2)
+    given = coords, blocks, sites, *maps, 2, True, True
+    ones = moved_sum(torch.ones_like(x), *given)
+    assert ((ones - 1).abs().lt(1e-12) | ones.eq(0)).all() and (ones > 0).any()
+    # a constant has no slope, wherever taps lie
+    query = maps[0].requires_grad_()
+    moved_sum(torch.ones_like(x), *given).sum().backward()
+    assert query.grad.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e9])
+def test_a_prediction_of_nowhere_reads_nothing(backend, value):
+    coords = scene("int32_limits").coords
+    x = torch.ones(len(coords), 2, requires_grad=True)
+    bias = torch.zeros(8)
+    bias[1], bias[6:] = value, 1
+    given = coords, block_index(coords), coords, torch.zeros(len(coords), 1), torch.zeros(8, 1)
+    y = moved_sum(x, *given, bias, torch.zeros(2, 3), 1)
+    assert torch.equal(y, torch.ones_like(y))
+    y.sum().backward()
+    assert torch.equal(x.grad, torch.ones_like(x))
 
 
 def test_masks_are_sigmoids_of_their_heads(backend):
@@ -195,6 +261,27 @@ def test_autocast_keeps_the_positions(backend):
     assert {t.grad.dtype for t in (x, p, weight)} == {torch.float32}
     low = x.detach().bfloat16(), mask.bfloat16()
     assert torch.equal(z, sample_sum(low[0], coords, blocks, items, p.detach(), low[1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_predictions_are_wide(backend, dtype):
+    x, coords, blocks, *_ = problem()
+    sites, *maps = prediction(2)
+    rounded = [t.to(dtype).requires_grad_() for t in (x, maps[0])]
+    near = [t.float().requires_grad_() for t in maps[1:]]
+    y = moved_sum(rounded[0], coords, blocks, sites, rounded[1], *near, 2, True, True)
+    far = [t.detach().double().requires_grad_() for t in (*rounded, *near)]
+    right = moved_sum(far[0], coords, blocks, sites, *far[1:], 2, True, True)
+    assert y.dtype == dtype
+    found = torch.autograd.grad(y.double().sum(), [*rounded, *near])
+    assert [g.dtype for g in found] == [dtype] * 2 + [torch.float32] * 3
+    wanted = torch.autograd.grad(right.sum(), far)
+    close = tolerance(dtype, "forward", 64)
+    for a, b in ((y, right), *zip(found, wanted, strict=True)):
+        torch.testing.assert_close(a.double(), b, **close)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = moved_sum(x.float(), coords, blocks, sites, maps[0].float(), *near, 2)
+    assert low.dtype == torch.bfloat16
 
 
 def test_threads_give_the_same_bits(backend):

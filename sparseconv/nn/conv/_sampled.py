@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import gcd
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from sparseconv._errors import complain
 from sparseconv.functional.conv import by_tap, over_rulebook
 from sparseconv.functional.linear import traceable_linear
-from sparseconv.functional.sample import tap_grid, weighted_samples
+from sparseconv.functional.sample import predicted_samples, tap_grid
 from sparseconv.geometry import Geometry, triple
 from sparseconv.nn.conv._base import Convolution
+from sparseconv.nn.conv._heads import rate_of, slowed
 from sparseconv.nn.conv._input import ChecksInput
 from sparseconv.nn.conv._sites import Padding, sited
 from sparseconv.tensor.sparse_tensor import SparseTensor
@@ -34,6 +34,7 @@ class SampledLayer(ChecksInput, nn.Module):
         remove_center: whether to leave out the tap in the middle.
         dw_kernel_size: taps per axis of the depthwise convolution the heads read from, or None for
             no such convolution.
+        offset_lr_mult: what gradients of the parameters that predict offsets are multiplied by.
         factory: `device` and `dtype` of the parameters.
 
     Raises:
@@ -51,6 +52,7 @@ class SampledLayer(ChecksInput, nn.Module):
         offset_scale: float,
         remove_center: bool,
         dw_kernel_size: int | Sequence[int] | None,
+        offset_lr_mult: float,
         factory: dict,
     ) -> None:
         super().__init__()
@@ -67,12 +69,14 @@ class SampledLayer(ChecksInput, nn.Module):
             raise ValueError(complain("kernel_size", expected, repr(kernel_size)))
         self.channels = self.in_channels = channels
         self.groups, self.offset_scale, self.remove_center = groups, offset_scale, remove_center
+        self.offset_lr_mult = offset_lr_mult
         grid = tap_grid(g, offset_scale, centre=not remove_center)
         self.taps = grid.shape[0]
         # tensors, for a traced graph takes every number of a module for one that may change
         self.register_buffer("grid", grid.to(**factory), persistent=False)
         scale = torch.tensor(float(offset_scale), **factory)
         self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("rate", rate_of(offset_lr_mult, factory), persistent=False)
         if dw_kernel_size is None:
             self.dw_conv = None
             return
@@ -112,47 +116,37 @@ class SampledLayer(ChecksInput, nn.Module):
         where = book, sites.topology, sites.level, self.channels
         return over_rulebook(x, by_tap(conv.weight), conv.bias, *where).features
 
-    def places(
-        self,
-        features: Tensor,  # [M, C]
-        weight: Tensor,  # [G, K, 3, C]
-        bias: Tensor,  # [G, K, 3]
-    ) -> Tensor:  # [M, K, G, 3]
-        """Predict where the taps lie, voxels from `o * stride`: the scaled grid and offsets."""
-        bias = bias * self.scale + self.grid
-        # of voxels, not of features: 16 bits would round the grid itself
-        with torch.autocast(features.device.type, enabled=False):
-            wide = torch.promote_types(features.dtype, torch.float32)
-            return self.head(features.to(wide), weight.to(wide) * self.scale, bias.to(wide))
-
-    def head(
-        self,
-        features: Tensor,  # [M, C]
-        weight: Tensor,  # [G, K, R, C]
-        bias: Tensor,  # [G, K, R]
-    ) -> Tensor:  # [M, K, G, R]
-        """Predict R numbers of every tap and group.
-
-        Parameters count group by group, as they are published; the kernels read tap by tap. The
-        small matrix is turned, not what it predicts for every site.
-        """
-        groups, taps, width, channels = weight.shape
-        rows = weight.transpose(0, 1).reshape(-1, channels)
-        values = traceable_linear(features, rows, bias.transpose(0, 1).reshape(-1))
-        return values.reshape(-1, taps, groups, width)
-
     def sums(
         self,
         x: SparseTensor,
         values: Tensor,  # [N, C]
-        places: Tensor,  # [M, K, G, 3], overwritten
-        weights: Tensor,  # [M, K, G]
+        query: Tensor,  # [M, C]
+        offset: tuple[Tensor, Tensor],  # [3 G K, C], [3 G K]
+        mask: tuple[Tensor, Tensor],  # [G K, C], [G K]
         sites: SparseTensor,
+        *,
+        softmax: bool = False,
+        renormalize: bool = False,
     ) -> SparseTensor:  # [M, C]
-        """Sum values at the sites of `x`, read at the places of the taps about those of `sites`."""
-        read = x.replace(features=values)
-        stride = self.geometry.stride
-        return weighted_samples(read, places, weights, None, sites, stride)
+        """Sum values at the sites of `x`, where and weighed as rows of the query predict.
+
+        Parameters count group by group, tap by tap, those of offsets dx, dy, dz.
+        """
+        # of voxels, not of features: 16 bits would round the scaled offsets
+        wide = torch.promote_types(values.dtype, torch.float32)
+        offset = (p.to(wide) * self.scale for p in slowed(*offset, self.rate))
+        joined = (torch.cat([a, b.to(wide)]) for a, b in zip(offset, mask, strict=True))
+        return predicted_samples(
+            x.replace(features=values),
+            query,
+            *joined,
+            self.grid,
+            sites,
+            self.geometry.stride,
+            groups=self.groups,
+            softmax=softmax,
+            renormalize=renormalize,
+        )
 
     def blend(
         self,
@@ -186,17 +180,9 @@ class SampledLayer(ChecksInput, nn.Module):
         text += ", padding='subm'" if self.keeps_sites else f", padding={g.padding}"
         if self.offset_scale != 1:
             text += f", offset_scale={self.offset_scale}"
+        if self.offset_lr_mult != 1:
+            text += f", offset_lr_mult={self.offset_lr_mult}"
         return text + (", remove_center=True" if self.remove_center else "")
-
-
-def made_again(run: Callable[[], Tensor]) -> Tensor:
-    """Return what `run()` returns, and run it again for the backward pass: it keeps nothing.
-
-    A traced graph decides for itself what to keep.
-    """
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return run()
-    return checkpoint(run, use_reentrant=False, preserve_rng_state=False)
 
 
 def zero_(module: nn.Module) -> None:

@@ -6,28 +6,22 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as dense
 
 from sparseconv._errors import complain
 from sparseconv.functional.full_grid import on_full_grid
 from sparseconv.functional.linear import traceable_linear
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._drop_in import with_channels
-from sparseconv.nn.conv._sampled import SampledLayer, groups_of, made_again, projection, zero_
+from sparseconv.nn.conv._normed import LayerNorm, normed
+from sparseconv.nn.conv._sampled import SampledLayer, groups_of, projection, zero_
 from sparseconv.nn.conv._sites import Padding
 from sparseconv.nn.family import Family
+from sparseconv.nn.hooks import hooked
 from sparseconv.nn.norm import BatchNorm
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 NORMS = ("layer", "batch", None)
-
-
-class _LayerNorm(nn.LayerNorm):
-    """Torch's norm, its eps in the code: a traced graph takes an attribute for one to change."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return dense.layer_norm(x, self.normalized_shape, self.weight, self.bias, 1e-6)
 
 
 class DCNv3_3d(SampledLayer):
@@ -42,11 +36,14 @@ class DCNv3_3d(SampledLayer):
     A site that is absent adds 0 and keeps its share of the softmax, as the zeros around an image
     do in the published layer: at a thin surface the sum is then smaller than at a full one. The
     layer equals its dense form where the values v of empty cells are 0 (not the bias of
-    `input_proj`). The heads begin at 0: taps lie where they lie, each weighs 1 / K.
+    `input_proj`). With `renormalize` the share of absent sites goes to those that are there (this
+    library's: the published layer has no such option). The heads begin at 0: taps lie where they
+    lie, each weighs 1 / K.
 
     With a stride, offsets and weights are predicted at the output sites (the published module
     cannot be strided). `offset` and `mask` count group by group, tap by tap, then dx, dy, dz.
-    Second derivatives are not offered.
+    Offsets and weights are made where they are used: not even those of one tap are held for all
+    sites. Second derivatives are not offered.
 
     Args:
         channels: C.
@@ -62,6 +59,12 @@ class DCNv3_3d(SampledLayer):
         center_feature_scale: whether to mix z with the site's own value, by a share of each group
             that u decides and that begins at a half.
         remove_center: whether to leave out the tap in the middle.
+        renormalize: whether to divide each group's sum by what of its weights fell on sites; 0
+            stays where nothing did. A mean over the sites there are, also at thin surfaces.
+        offset_lr_mult: what gradients of the parameters that predict offsets are multiplied by:
+            with plain gradient descent a learning rate of their own (0.1 is usual). An optimiser
+            that divides by the gradients' size, as Adam does, undoes it: give those parameters a
+            group.
         device: where the parameters live.
         dtype: dtype of the parameters.
 
@@ -88,13 +91,17 @@ class DCNv3_3d(SampledLayer):
         center_feature_scale: bool = False,
         remove_center: bool = False,
         *,
+        renormalize: bool = False,
+        offset_lr_mult: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         factory = {"device": device, "dtype": dtype}
         around = kernel_size if dw_kernel_size is None else dw_kernel_size
         shape = kernel_size, stride, padding, dilation
-        super().__init__(channels, *shape, groups, offset_scale, remove_center, around, factory)
+        more = remove_center, around, offset_lr_mult, factory
+        super().__init__(channels, *shape, groups, offset_scale, *more)
+        self.renormalize = renormalize
         if act not in ACTIVATIONS:
             raise ValueError(complain("act", f"one of {', '.join(ACTIVATIONS)}", repr(act)))
         if norm not in NORMS:
@@ -106,7 +113,7 @@ class DCNv3_3d(SampledLayer):
         if norm == "batch":
             self.norm = BatchNorm(channels, **factory)
         else:
-            self.norm = _LayerNorm(channels, eps=1e-6, **factory) if norm else nn.Identity()
+            self.norm = LayerNorm(channels, eps=1e-6, **factory) if norm else nn.Identity()
         self.offset = nn.Linear(channels, 3 * groups * self.taps, **factory)
         self.mask = nn.Linear(channels, groups * self.taps, **factory)
         self.input_proj = projection(channels, True, factory)
@@ -116,26 +123,21 @@ class DCNv3_3d(SampledLayer):
             if head is not None:
                 zero_(head)
 
-    def heads(
-        self,
-        u: Tensor,  # [M, C]
-    ) -> tuple[Tensor, Tensor]:  # [M, K, G, 3], [M, K, G]
-        """Predict where the taps lie, voxels from `o * stride`, and logits of their weights."""
-        shape = self.groups, self.taps, -1
-        weight, bias = self.offset.weight, self.offset.bias
-        weight, bias = weight.reshape(*shape, self.channels), bias.reshape(shape)
-        places = self.places(u, weight, bias)
-        weight, bias = self.mask.weight, self.mask.bias
-        logits = self.head(u, weight.reshape(*shape, self.channels), bias.reshape(shape))
-        return places, logits[..., 0]
-
     def query(
         self,
         x: SparseTensor,  # [N, C]
         sites: SparseTensor,
     ) -> Tensor:  # [M, C]
         """Return what the heads predict from."""
-        return self.act(self.norm(self.around(x, sites)))
+        near = self.around(x, sites)
+        acts = [name for name, kind in ACTIVATIONS.items() if type(self.act) is kind]
+        if type(self.norm) is LayerNorm and acts and not hooked(self.norm) | hooked(self.act):
+            return normed(near, self.norm.weight, self.norm.bias, acts[0])
+        return self.act(self.norm(near))
+
+    def extra_repr(self) -> str:
+        """Return the arguments that differ from their defaults."""
+        return super().extra_repr() + (", renormalize=True" if self.renormalize else "")
 
     def forward(
         self,
@@ -157,13 +159,10 @@ class DCNv3_3d(SampledLayer):
         if self.center_scale is not None:
             self.check_target(x, sites)
         out = self.target(x, sites)
-        # a batch norm would count its rows twice
-        twice = not isinstance(self.norm, BatchNorm)
-        u = made_again(lambda: self.query(x, out)) if twice else self.query(x, out)
-        places, logits = self.heads(u)
+        u = self.query(x, out)
         values = traceable_linear(x.features, self.input_proj.weight, self.input_proj.bias)
-        mask = torch.softmax(logits, 1)
-        z = self.sums(x, values, places, mask, out)
+        heads = (self.offset.weight, self.offset.bias), (self.mask.weight, self.mask.bias)
+        z = self.sums(x, values, u, *heads, out, softmax=True, renormalize=self.renormalize)
         y = z.features
         if self.center_scale is not None:
             y = self.blend(y, values, self.center_scale, u)
@@ -190,10 +189,11 @@ FAMILIES = (
         "act(norm(depthwise(x))), m a softmax over t",
         on_sparse="A tap is read from the eight sites around it, those that are absent adding 0 "
         "and keeping their share of the softmax: at first it is a mean over all 27 taps, not over "
-        "those there are. Values of empty places are 0, not the projection's bias.",
+        "those there are (`renormalize=True` makes it one over those). Values of empty places are "
+        "0, not the projection's bias.",
         use_when="As the token mixer of a block with norms and a residual around it; most of its "
         "work is in the heads, 108 numbers a group and site.",
-        primitives=("block_index", "cube_rulebook", "conv", "sample_sum"),
+        primitives=("block_index", "cube_rulebook", "conv", "moved_sum"),
         make=_make,
     ),
 )

@@ -35,7 +35,8 @@ class DCNv4_3d(SampledLayer):
     residual block. As nothing bounds the weights, float16 may overflow.
 
     `offset_mask` counts group by group: of each the offsets, tap by tap, dx, dy, dz; then the
-    weights. Second derivatives are not offered.
+    weights. What it predicts is made where it is used, and held for no more than a few thousand
+    sites. Second derivatives are not offered.
 
     Args:
         channels: C.
@@ -52,6 +53,10 @@ class DCNv4_3d(SampledLayer):
         remove_center: whether to leave out the tap in the middle.
         output_bias: whether `output_proj` has a bias.
         without_pointwise: whether to leave out `value_proj` and `output_proj`.
+        offset_lr_mult: what gradients of the parameters that predict offsets are multiplied by:
+            with plain gradient descent a learning rate of their own (0.1 is usual). An optimiser
+            that divides by the gradients' size, as Adam does, undoes it: give those parameters a
+            group.
         device: where the parameters live.
         dtype: dtype of the parameters.
 
@@ -78,14 +83,14 @@ class DCNv4_3d(SampledLayer):
         output_bias: bool = True,
         without_pointwise: bool = False,
         *,
+        offset_lr_mult: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         factory = {"device": device, "dtype": dtype}
         shape = kernel_size, stride, padding, dilation
-        super().__init__(
-            channels, *shape, groups, offset_scale, remove_center, dw_kernel_size, factory
-        )
+        more = remove_center, dw_kernel_size, offset_lr_mult, factory
+        super().__init__(channels, *shape, groups, offset_scale, *more)
         if dw_kernel_size is None and not self.keeps_sites:
             expected = "a size where the sites are not kept (padding other than 'subm')"
             cure = "the heads need something to read at the output sites"
@@ -102,27 +107,13 @@ class DCNv4_3d(SampledLayer):
             if head is not None:
                 zero_(head)
 
-    def heads(
-        self,
-        query: Tensor,  # [M, C]
-    ) -> tuple[Tensor, Tensor]:  # [M, K, G, 3], [M, K, G]
-        """Predict where the taps lie, voxels from `o * stride`, and their weights."""
-        groups, taps, channels = self.groups, self.taps, self.channels
-        weight = self.offset_mask.weight.reshape(groups, 4 * taps, channels)
-        bias = self.offset_mask.bias.reshape(groups, 4 * taps)
-        split = 3 * taps
-        shape = groups, taps, -1
-        places = self.places(
-            query,
-            weight[:, :split].reshape(*shape, channels),
-            bias[:, :split].reshape(shape),
-        )
-        mask = self.head(
-            query,
-            weight[:, split:].reshape(*shape, channels),
-            bias[:, split:].reshape(shape),
-        )
-        return places, mask[..., 0]
+    def heads(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return weight and bias of what predicts offsets, and of what predicts the weights."""
+        head, offsets = self.offset_mask, 3 * self.taps
+        weight = head.weight.reshape(self.groups, 4 * self.taps, self.channels)
+        bias = head.bias.reshape(self.groups, 4 * self.taps)
+        split = (slice(None, offsets), slice(offsets, None))
+        return tuple((weight[:, rows].flatten(0, 1), bias[:, rows].flatten()) for rows in split)
 
     def forward(
         self,
@@ -146,11 +137,10 @@ class DCNv4_3d(SampledLayer):
             self.check_target(x, sites)
         out = self.target(x, sites)
         query = x.features if self.dw_conv is None else self.around(x, out)
-        places, mask = self.heads(query)
         values = x.features
         if self.value_proj is not None:
             values = traceable_linear(values, self.value_proj.weight, self.value_proj.bias)
-        z = self.sums(x, values, places, mask, out)
+        z = self.sums(x, values, query, *self.heads(), out)
         y = z.features
         if self.center_scale is not None:
             y = self.blend(y, values, self.center_scale, y)
@@ -180,7 +170,7 @@ FAMILIES = (
         use_when="As the token mixer of a residual block, cheaper than version 3 and quicker to "
         "learn. It begins at 0: on its own, without a residual, the input gets no gradient in the "
         "first step.",
-        primitives=("block_index", "conv", "sample_sum"),
+        primitives=("block_index", "conv", "moved_sum"),
         make=_make,
     ),
 )

@@ -30,7 +30,8 @@ class DeformConv3d(SitedConvolution):
     any occupancy. Offsets may lead into empty space, where their gradient is exactly 0 and they
     stay; `dead_fraction(x)` tells how many are there, `max_offset` keeps them near.
     The offsets learn best at a tenth of the other parameters' rate: give `conv_offset.parameters()`
-    a group of their own in the optimiser. Second derivatives are not offered.
+    a group of their own in the optimiser, or `offset_lr_mult=0.1`. Second derivatives are not
+    offered.
 
     `conv_offset` numbers its channels as torchvision does: offset group by offset group, tap by
     tap, dx, dy, dz; then the masks, group by group, tap by tap.
@@ -49,6 +50,9 @@ class DeformConv3d(SitedConvolution):
         modulated: whether every tap is weighed by a mask (version 2).
         max_offset: voxels no offset goes beyond: d becomes `max_offset * tanh(d / max_offset)`; or
             None.
+        offset_lr_mult: what gradients of `conv_offset`'s parameters are multiplied by: with plain
+            gradient descent a learning rate of their own. An optimiser that divides by the
+            gradients' size, as Adam does, undoes it.
         device: where the parameters live.
         dtype: dtype of the parameters.
 
@@ -74,6 +78,7 @@ class DeformConv3d(SitedConvolution):
         *,
         modulated: bool = False,
         max_offset: float | None = None,
+        offset_lr_mult: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -90,7 +95,9 @@ class DeformConv3d(SitedConvolution):
         # a tensor, for a traced graph takes every number of a module for one that may change
         limit = None if max_offset is None else torch.tensor(float(max_offset), **factory)
         self.register_buffer("limit", limit, persistent=False)
-        self.conv_offset = Heads(in_channels, heads, *shape, **factory)
+        slowly = {"offset_lr_mult": offset_lr_mult}
+        self.conv_offset = Heads(in_channels, heads, *shape, **slowly, **factory)
+        self.offset_lr_mult = offset_lr_mult
 
     def forward(
         self,
@@ -174,7 +181,9 @@ class DeformConv3d(SitedConvolution):
     def extra_repr(self) -> str:
         """Return the arguments that differ from their defaults."""
         text = super().extra_repr()
-        for name, usual in (("offset_groups", 1), ("modulated", False), ("max_offset", None)):
+        defaults = {"offset_groups": 1, "modulated": False, "max_offset": None}
+        defaults["offset_lr_mult"] = 1
+        for name, usual in defaults.items():
             if getattr(self, name) != usual:
                 text += f", {name}={getattr(self, name)}"
         return text

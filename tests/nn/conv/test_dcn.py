@@ -78,7 +78,12 @@ def sampled(layer, x, sites, spec, query, values, softmax):
     grid = grid_of(values, x.coords, x.batch_size, x.spatial_shape)
     read = read_between(grid, [site[0] for site in sites], positions.transpose(1, 2))
     weights = mask.transpose(1, 2).repeat_interleave(values.shape[1] // groups, 2)
-    return (read * weights).sum(1)
+    total = (read * weights).sum(1)
+    if not getattr(layer, "renormalize", False):
+        return total
+    there = grid_of(torch.ones_like(values), x.coords, x.batch_size, x.spatial_shape)
+    there = read_between(there, [site[0] for site in sites], positions.transpose(1, 2))
+    return total / (there * weights).sum(1)
 
 
 def mixed(layer, z, values, query):
@@ -91,7 +96,9 @@ def mixed(layer, z, values, query):
 
 def third(layer, x, sites, spec):
     u = around(layer, x, sites, spec)
-    u = dense.gelu(dense.layer_norm(u, (C,), layer.norm.weight, layer.norm.bias, 1e-6))
+    if isinstance(layer.norm, torch.nn.LayerNorm):
+        u = dense.layer_norm(u, (C,), layer.norm.weight, layer.norm.bias, 1e-6)
+    u = layer.act(u)
     values = dense.linear(x.features, layer.input_proj.weight, layer.input_proj.bias)
     z = sampled(layer, x, sites, spec, u, values, True)
     z = mixed(layer, z, values, u)
@@ -120,6 +127,8 @@ CASES = {
     "v3 even": (DCNv3_3d, {"kernel_size": (2, 3, 1), "groups": 1}),
     "v3 strided": (DCNv3_3d, {"stride": 2, "padding": 1, "groups": 2, "offset_scale": 2.0}),
     "v3 halving": (DCNv3_3d, {"kernel_size": 2, "stride": 2, "padding": 0, "groups": 1}),
+    "v3 of those there are": (DCNv3_3d, {"groups": 2, "renormalize": True, "act": "silu"}),
+    "v3 without a norm": (DCNv3_3d, {"norm": None, "act": "relu"}),
     "v4": (DCNv4_3d, {"groups": 2}),
     "v4 mixed": (DCNv4_3d, {"center_feature_scale": True, "groups": 2, "remove_center": True}),
     "v4 bare": (DCNv4_3d, {"without_pointwise": True, "offset_scale": 0.5}),
@@ -160,6 +169,55 @@ def test_at_first_the_third_is_a_mean_over_all_taps(backend):
     ones = torch.eye(C, dtype=torch.float64).expand(27, C, C) / 27
     mean = sc.convolve(x.replace(features=values), ones, None, book).features
     torch.testing.assert_close(layer(x).features, layer.output_proj(mean), **EXACT)
+
+
+def test_at_first_a_renormalised_third_is_a_mean_of_the_taps_there_are(backend):
+    x = scene("random_sparse").tensor(C)
+    layer = DCNv3_3d(C, renormalize=True, dtype=torch.float64)
+    near = layer.input_proj(x.features)
+    right = torch.zeros_like(near)
+    for i, (b, *site) in enumerate(x.coords.tolist()):
+        apart = (x.coords[:, 1:] - torch.tensor(site)).abs().amax(1)
+        right[i] = near[(x.coords[:, 0] == b) & (apart <= 1)].mean(0)
+    torch.testing.assert_close(layer(x).features, layer.output_proj(right), **EXACT)
+
+
+@pytest.mark.parametrize("kind", [DCNv3_3d, DCNv4_3d])
+def test_offsets_learn_at_a_rate_of_their_own(backend, kind):
+    x = scene("random_sparse").tensor(C)
+    x.features.requires_grad_()
+    usual, slow = stirred(kind(C)), kind(C, offset_lr_mult=0.25).double()
+    slow.load_state_dict(usual.state_dict())
+    y, z = usual(x).features, slow(x).features
+    assert torch.equal(y, z)
+    probe = torch.randn_like(y)
+    wanted = torch.autograd.grad(y, (x.features, *usual.parameters()), probe)
+    found = torch.autograd.grad(z, (x.features, *slow.parameters()), probe)
+    names = ["features", *(name for name, _ in usual.named_parameters())]
+    for name, a, b in zip(names, found, wanted, strict=True):
+        if name.startswith("offset"):
+            assert b.any()
+            offsets = torch.ones(len(b), dtype=bool)
+            if kind is DCNv4_3d:
+                offsets = torch.arange(len(b)) % 108 < 81
+            b = b.clone()
+            b[offsets] *= 0.25
+        torch.testing.assert_close(a, b, **EXACT, msg=name)
+    assert "offset_lr_mult=0.25" in repr(slow)
+
+
+def test_hooks_of_the_norm_see_it(backend):
+    x, seen = scene("random_sparse").tensor(C), []
+    layer = stirred(DCNv3_3d(C))
+    right = layer(x).features
+    layer.norm.register_forward_hook(lambda module, given, made: seen.append(made))
+    torch.testing.assert_close(layer(x).features, right, **EXACT)
+    assert len(seen) == 1
+
+
+def test_a_norm_in_pieces_is_one_norm(monkeypatch):
+    monkeypatch.setattr("sparseconv.nn.conv._normed.PIECE", 8)
+    test_forward_and_gradients(None, "v3")
 
 
 def test_at_first_the_fourth_is_its_bias_and_the_heads_alone_learn(backend):
@@ -270,6 +328,7 @@ def test_no_sites_and_dense_input(backend, kind):
         (DCNv3_3d, {"padding": 0, "dw_kernel_size": 1}, r"dw_kernel_size: expected at least \(3"),
         (DCNv4_3d, {"stride": 2, "padding": 1}, "dw_kernel_size: expected a size.*heads need"),
         (DCNv4_3d, {"groups": 0}, "groups: expected a divisor"),
+        (DCNv4_3d, {"offset_lr_mult": -1}, "offset_lr_mult: expected a number of at least 0"),
     ],
 )
 def test_refusals(kind, change, words):
@@ -283,3 +342,26 @@ def test_refused_sites():
     with pytest.raises(ValueError, match="sites: expected those of the input"):
         DCNv4_3d(4)(x, other)
     assert "groups=4" in repr(DCNv3_3d(4)) and "padding='subm'" in repr(DCNv4_3d(4))
+
+
+@pytest.mark.parametrize("kind", [DCNv3_3d, DCNv4_3d])
+def test_options_in_a_traced_graph(kind):
+    options = {"renormalize": True} if kind is DCNv3_3d else {}
+    layer = stirred(kind(C, offset_lr_mult=0.5, **options)).float()
+    x = scene("random_sparse").tensor(C, torch.float32)
+    torch._dynamo.reset()
+
+    def run(features):
+        return layer(x.replace(features=features)).features
+
+    traced = torch.compile(run, fullgraph=True, dynamic=True, backend="aot_eager")
+    found = []
+    for call in (run, traced):
+        features = x.features.clone().requires_grad_()
+        y = call(features)
+        leaves = (features, *layer.parameters())
+        found.append((y, *torch.autograd.grad(y.square().sum(), leaves)))
+    for a, b in zip(*found, strict=True):
+        scale = b.abs().max().clamp(min=1)
+        torch.testing.assert_close(a / scale, b / scale, rtol=1e-4, atol=1e-5)
+    torch._dynamo.reset()

@@ -205,6 +205,24 @@ def test_autocast_keeps_the_place():
     assert layer.conv_offset.weight.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("options", [{"padding": "subm"}, {"stride": 2, "modulated": True}])
+def test_offsets_learn_at_a_rate_of_their_own(backend, options):
+    x = scene("random_sparse").tensor(4)
+    x.features.requires_grad_()
+    usual = stirred(DeformConv3d(4, 6, 3, **options))
+    slow = DeformConv3d(4, 6, 3, **options, offset_lr_mult=0.125).double()
+    slow.load_state_dict(usual.state_dict())
+    y, z = usual(x).features, slow(x).features
+    assert torch.equal(y, z) and "offset_lr_mult=0.125" in repr(slow)
+    probe = torch.randn_like(y)
+    wanted = torch.autograd.grad(y, (x.features, *usual.parameters()), probe)
+    found = torch.autograd.grad(z, (x.features, *slow.parameters()), probe)
+    names = ["features", *(name for name, _ in usual.named_parameters())]
+    for name, a, b in zip(names, found, wanted, strict=True):
+        rate = 0.125 if name.startswith("conv_offset") else 1.0
+        torch.testing.assert_close(a, rate * b, **EXACT, msg=name)
+
+
 def test_sites_of_another_tensor(backend):
     layer = stirred(DeformConv3d(4, 6, 3, 1, 1))
     x = scene("random_sparse").tensor(4)
@@ -220,6 +238,7 @@ def test_sites_of_another_tensor(backend):
     [
         ({"offset_groups": 3}, "offset_groups: expected a divisor of in_channels 4, found 3"),
         ({"max_offset": 0}, "max_offset: expected voxels above 0"),
+        ({"offset_lr_mult": float("nan")}, "offset_lr_mult: expected a number of at least 0"),
         ({"padding": "subm", "stride": 2}, "padding: expected a number"),
         ({"groups": 3}, "groups: expected a divisor"),
     ],
