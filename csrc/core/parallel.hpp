@@ -1,9 +1,11 @@
 // Tasks over threads. A task must not depend on which thread runs it.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <thread>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -56,6 +58,46 @@ void parallel_tasks(std::int64_t tasks, int threads, Run&& run) {
 // which all others wait at the end.
 inline int worth_sharing(std::int64_t nanoseconds, int threads) {
   return nanoseconds >= 100 * 1000 ? threads : 1;
+}
+
+// Run first(task) for task in [0, before), then between() once, then, if that returned true,
+// second(task) for task in [0, after): all in one parallel region, for to wake a thread twice takes longer
+// than to wait for it here. The first exception is thrown again; then nothing of the second stage runs.
+template <class First, class Between, class Second>
+void parallel_stages(std::int64_t before, std::int64_t after, int threads, First&& first,
+                     Between&& between, Second&& second) {
+  enum : int { waits, runs, stops };
+  std::atomic<std::int64_t> left(before);
+  std::atomic<int> stage(waits);
+  std::atomic<bool> failed(false);
+  // whoever ends the first stage opens the second one, whatever happens
+  const auto end_stage = [&] {
+    struct Opens {
+      std::atomic<int>& stage;
+      int to = stops;
+      ~Opens() { stage.store(to, std::memory_order_release); }
+    } opens{stage};
+    if (!failed.load(std::memory_order_relaxed) && between()) opens.to = runs;
+  };
+  if (before == 0) end_stage();
+  parallel_tasks(before + after, threads, [&](std::int64_t task) {
+    if (task < before) {
+      std::exception_ptr fault;
+      try {
+        first(task);
+      } catch (...) {
+        fault = std::current_exception();
+        failed.store(true, std::memory_order_relaxed);
+      }
+      if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) end_stage();
+      if (fault) std::rethrow_exception(fault);
+      return;
+    }
+    // tasks are handed out in order, so those waited for are being run
+    for (int tries = 0; stage.load(std::memory_order_acquire) == waits; ++tries)
+      if (tries > 1000) std::this_thread::yield();
+    if (stage.load(std::memory_order_relaxed) == runs) second(task - before);
+  });
 }
 
 // Run run(begin, end) over [0, n) in pieces of `piece` items.

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/buffer.hpp"
-#include "core/pairs.hpp"
 #include "core/parallel.hpp"
+#include "core/tiles.hpp"
 #include "simd/table.hpp"
 
 namespace sparseconv {

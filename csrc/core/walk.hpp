@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/pairs.hpp"
 #include "core/parallel.hpp"
+#include "core/tiles.hpp"
 #include "simd/table.hpp"
 
 namespace sparseconv {

@@ -2,6 +2,7 @@
 
 #include "core/dtype.hpp"
 #include "core/row_list.hpp"
+#include "core/tiles.hpp"
 #include "core/tiling.hpp"
 #include "core/walk.hpp"
 

@@ -2,6 +2,7 @@
 
 #include "core/dtype.hpp"
 #include "core/row_list.hpp"
+#include "core/tiles.hpp"
 #include "core/walk.hpp"
 
 namespace sparseconv {
@@ -231,7 +232,7 @@ struct Conv {
     return 0;
   }
 
-  void general(bool ordered) const {
+  void general() const {
     const std::int64_t per_group = shape.channels / shape.groups;
     const std::int64_t group_width = shape.width / shape.groups;
     const std::int64_t few = width_of_few(), step = few > 0 ? few : block_width;
@@ -244,28 +245,31 @@ struct Conv {
         tap_size += per_group * loops.padded(width);
       }
     const std::int64_t kinds = std::int64_t(blocks.size());
-    const auto pack_block = [&](const Columns& block, std::int64_t t, T* to) {
-      pack(t * strides[0] + block.first * strides[2], per_group, block.width, to);
-    };
-    Buffer<T> packed(few > 0 ? 0 : pairs.taps * tap_size);
-    const int team = worth_sharing(packed.size() / 2, threads);
-    parallel_tasks(few > 0 ? 0 : pairs.taps * kinds, team, [&](std::int64_t task) {
-      const Columns& block = blocks[task % kinds];
-      const std::int64_t t = task / kinds;
-      pack_block(block, t, packed.data() + t * tap_size + block.packed);
-    });
     const std::int64_t widest = loops.padded(blocks[0].width);
     const std::int64_t rows =
         few > 0 ? few_rows
                 : rows_of_tile(shape.num_out, widest * std::int64_t(sizeof(T)), kinds, threads);
-    const Tiles tiles(pairs, ordered, shape.num_out, rows, threads);
-    const bool begun = per_group > 0 && centre_covers();
+    const std::int64_t tiles = (shape.num_out + rows - 1) / rows;
     Buffer<T> starts(kinds * widest);
     std::fill_n(starts.data(), starts.size(), T(0));
     for (std::int64_t kind = 0; kind < kinds; ++kind)
       start(starts.data() + kind * widest, 1, widest, blocks[kind].first, blocks[kind].width);
-    // neighbouring tasks share a block's weights, or, with groups, a tile's rows
-    parallel_tasks(tiles.count * kinds, threads, [&](std::int64_t task) {
+    Buffer<T> packed(few > 0 ? 0 : pairs.taps * tap_size);
+    const auto pack_block = [&](const Columns& block, std::int64_t t, T* to) {
+      pack(t * strides[0] + block.first * strides[2], per_group, block.width, to);
+    };
+    bool begun = false;
+    const auto make = [&](std::int64_t i) {
+      if (i == 0) {
+        begun = per_group > 0 && centre_covers();
+        return;
+      }
+      const Columns& block = blocks[(i - 1) % kinds];
+      const std::int64_t t = (i - 1) / kinds;
+      pack_block(block, t, packed.data() + t * tap_size + block.packed);
+    };
+    const auto run_task = [&](const Tiles& tiles, std::int64_t task) {
+      // neighbouring tasks share a block's weights, or, with groups, a tile's rows
       const std::int64_t kind = shape.groups > 1 ? task % kinds : task / tiles.count;
       const std::int64_t tile = shape.groups > 1 ? task / kinds : task % tiles.count;
       const Columns& block = blocks[kind];
@@ -284,12 +288,15 @@ struct Conv {
               loops.gather_gemm(x + block.group * per_group, shape.ldx, per_group,
                                 few > 0 ? own.data() : packed.data() + t * tap_size + block.packed,
                                 block.width, tiles.in + begin, tiles.out + begin, count, row, sums,
-                                ld,
-                                begun && i == 0 ? starts.data() + kind * widest : nullptr,
+                                ld, begun && i == 0 ? starts.data() + kind * widest : nullptr,
                                 tiles.in + next, ahead);
             }
           });
-    });
+    };
+    // a hundred multiply-adds a nanosecond, half a nanosecond a packed weight
+    const std::int64_t work = pairs.count * per_group * shape.width / 64 + packed.size() / 2;
+    over_tiles(pairs, shape.num_in, shape.num_out, rows, 1 + (few > 0 ? 0 : pairs.taps * kinds),
+               tiles * kinds, worth_sharing(work, threads), make, run_task);
   }
 
   void check_rows_of_others() const {
@@ -309,16 +316,16 @@ struct Conv {
     const bool by_channel =
         shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups;
     const bool listed = by_channel && by_row != nullptr;
-    const bool ordered = listed || check_pairs(pairs, shape.num_in, shape.num_out, threads);
+    const bool empty = shape.num_out == 0 || shape.width == 0;
+    const int per_group = by_channel ? 0 : narrow_groups(shape, loops.lanes);
     check_rows_of_others();
-    if (shape.num_out == 0 || shape.width == 0) return;
     const std::int64_t span = (shape.num_out - 1) * shape.ldy + shape.width;
-    prefer_large_pages(y, span * std::int64_t(sizeof(S)));
+    if (!empty) prefer_large_pages(y, span * std::int64_t(sizeof(S)));
+    if (!empty && !by_channel && per_group == 0) return general();
+    const bool ordered = listed || check_pairs(pairs, shape.num_in, shape.num_out, threads);
+    if (empty) return;
     if (listed) return depthwise(check_row_list(by_row, pairs, shape.num_in, shape.num_out));
-    if (!by_channel) {
-      const int per_group = narrow_groups(shape, loops.lanes);
-      return per_group > 0 ? narrow(ordered, per_group) : general(ordered);
-    }
+    if (per_group > 0) return narrow(ordered, per_group);
     Buffer<std::int64_t> made(row_list_size(shape.num_out, pairs.count));
     build_row_list(pairs, ordered, shape.num_out, pairs.count, made.data(), threads);
     depthwise(RowList(made.data(), shape.num_out));

@@ -4,6 +4,7 @@
 
 #include "core/dtype.hpp"
 #include "core/row_list.hpp"
+#include "core/tiles.hpp"
 #include "core/walk.hpp"
 #include "kernels/conv.hpp"
 
@@ -166,12 +167,11 @@ struct GradWeight {
     return threads / std::gcd(blocks, std::int64_t(threads));
   }
 
-  void general(bool ordered) const {
+  void general() const {
     const std::int64_t per_group = shape.channels / shape.groups;
-    const Tiles tiles(pairs, ordered, shape.num_out, tile_rows, threads);
     TapParts parts;
     const std::vector<Item> list = items(parts);
-    parallel_tasks(std::int64_t(list.size()), threads, [&](std::int64_t i) {
+    const auto run_task = [&](const Tiles& tiles, std::int64_t i) {
       const Item& item = list[i];
       const std::int64_t wide = loops.padded(item.width);
       const std::int64_t size = item.channels * wide;
@@ -197,23 +197,28 @@ struct GradWeight {
         for (std::int64_t c = 0; c < item.channels; ++c)
           store(sums.data() + k * size + c * wide,
                 (taps[k] * per_group + item.first_c + c) * shape.width + item.first_d, item.width);
-    });
+    };
+    // a hundred multiply-adds a nanosecond, and as much for a weight as for one of its pairs
+    const std::int64_t work = (pairs.count + pairs.taps * 64) * per_group * shape.width / 64;
+    over_tiles(pairs, shape.num_in, shape.num_out, tile_rows, 0, std::int64_t(list.size()),
+               worth_sharing(work, threads), [](std::int64_t) {}, run_task);
   }
 
   void run() const {
     const bool by_channel =
         shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups;
     const bool listed = by_channel && by_row != nullptr;
+    const bool empty = shape.width == 0 || shape.channels == 0 || pairs.taps == 0;
+    const int per_group = by_channel ? 0 : narrow_groups(shape, loops.lanes);
+    if (!empty)
+      prefer_large_pages(wide_to != nullptr ? static_cast<void*>(wide_to) : to,
+                         pairs.taps * shape.channels / shape.groups * shape.width *
+                             std::int64_t(wide_to != nullptr ? sizeof(T) : sizeof(S)));
+    if (!empty && !by_channel && per_group == 0) return general();
     const bool ordered = listed || check_pairs(pairs, shape.num_in, shape.num_out, threads);
-    if (shape.width == 0 || shape.channels == 0 || pairs.taps == 0) return;
-    prefer_large_pages(wide_to != nullptr ? static_cast<void*>(wide_to) : to,
-                       pairs.taps * shape.channels / shape.groups * shape.width *
-                           std::int64_t(wide_to != nullptr ? sizeof(T) : sizeof(S)));
+    if (empty) return;
     if (listed) return depthwise(check_row_list(by_row, pairs, shape.num_in, shape.num_out));
-    if (!by_channel) {
-      const int per_group = narrow_groups(shape, loops.lanes);
-      return per_group > 0 ? narrow(ordered, per_group) : general(ordered);
-    }
+    if (per_group > 0) return narrow(ordered, per_group);
     Buffer<std::int64_t> made(row_list_size(shape.num_out, pairs.count));
     build_row_list(pairs, ordered, shape.num_out, pairs.count, made.data(), threads);
     depthwise(RowList(made.data(), shape.num_out));

@@ -1,6 +1,7 @@
 #include <atomic>
 
 #include "core/dtype.hpp"
+#include "core/tiles.hpp"
 #include "core/tiling.hpp"
 #include "kernels/aggregate.hpp"
 
