@@ -177,8 +177,15 @@ struct GradWeight {
       const std::int64_t size = item.channels * wide;
       const std::vector<std::int64_t>& taps = *item.taps;
       const std::int64_t count = std::int64_t(taps.size());
-      Buffer<T> sums(count * size);
+      // sums of a tap are done with where all rows are one tile, and need not leave the cache
+      const bool once = tiles.count == 1;
+      Buffer<T> sums(once ? size : count * size);
       std::fill_n(sums.data(), sums.size(), T(0));
+      const auto write = [&](const T* from, std::int64_t t) {
+        for (std::int64_t c = 0; c < item.channels; ++c)
+          store(from + c * wide, (t * per_group + item.first_c + c) * shape.width + item.first_d,
+                item.width);
+      };
       const Ready ready(loops);
       for (std::int64_t tile = 0; tile < tiles.count; ++tile)
         for (std::int64_t k = 0; k < count; ++k) {
@@ -187,16 +194,16 @@ struct GradWeight {
           const bool same = k + 1 < count, more = same || tile + 1 < tiles.count;
           const std::int64_t next_tile = same ? tile : tile + 1, next_t = taps[same ? k + 1 : 0];
           const std::int64_t next = more ? tiles.begin(next_tile, next_t) : begin;
+          T* to = sums.data() + (once ? 0 : k * size);
           loops.gather_outer(x + item.group * per_group + item.first_c, shape.ldx,
                              item.channels, g + item.first_d, shape.ldy, item.width,
                              tiles.in + begin, tiles.out + begin, n, tiles.in + next,
-                             tiles.out + next, more ? tiles.end(next_tile, next_t) - next : 0,
-                             sums.data() + k * size);
+                             tiles.out + next, more ? tiles.end(next_tile, next_t) - next : 0, to);
+          if (!once) continue;
+          write(to, taps[k]);
+          if (n > 0) std::fill_n(to, size, T(0));
         }
-      for (std::int64_t k = 0; k < count; ++k)
-        for (std::int64_t c = 0; c < item.channels; ++c)
-          store(sums.data() + k * size + c * wide,
-                (taps[k] * per_group + item.first_c + c) * shape.width + item.first_d, item.width);
+      for (std::int64_t k = 0; !once && k < count; ++k) write(sums.data() + k * size, taps[k]);
     };
     // a hundred multiply-adds a nanosecond, and as much for a weight as for one of its pairs
     const std::int64_t work = (pairs.count + pairs.taps * 64) * per_group * shape.width / 64;

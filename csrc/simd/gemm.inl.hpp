@@ -87,12 +87,13 @@ static void pack(const S* w, std::int64_t stride_c, std::int64_t stride_d, std::
       }
     } else {
       std::int64_t c = 0;
-      // squares of whole vectors change rows and columns in registers
+      // squares of whole vectors change rows and columns in registers, along the memory they lie in
       if constexpr (sizeof(S) == sizeof(T))
-        if (stride_c == 1)
-          for (; c + lanes<T> <= channels; c += lanes<T>) {
-            std::int64_t d = 0;
-            for (; d + lanes<T> <= real; d += lanes<T>) {
+        if (stride_c == 1) {
+          const std::int64_t whole = channels / lanes<T> * lanes<T>;
+          std::int64_t d = 0;
+          for (; d + lanes<T> <= real; d += lanes<T>)
+            for (c = 0; c < whole; c += lanes<T>) {
               Vec<T> square[lanes<T>];
               UNROLL for (int i = 0; i < lanes<T>; ++i)
                   square[i] = load(from + c + (d + i) * stride_d);
@@ -100,10 +101,11 @@ static void pack(const S* w, std::int64_t stride_c, std::int64_t stride_d, std::
               UNROLL for (int i = 0; i < lanes<T>; ++i)
                   store(packed + (c + i) * columns + d, square[i]);
             }
-            for (; d < columns; ++d)
-              for (int i = 0; i < lanes<T>; ++i)
-                packed[(c + i) * columns + d] = d < real ? T(from[c + i + d * stride_d]) : T(0);
-          }
+          for (; d < columns; ++d)
+            for (c = 0; c < whole; ++c)
+              packed[c * columns + d] = d < real ? T(from[c + d * stride_d]) : T(0);
+          c = whole;
+        }
       // columns outermost in blocks of channels: reads run along memory, writes stay in cache
       for (; c < channels; c += 16) {
         const std::int64_t last = c + 16 < channels ? c + 16 : channels;
