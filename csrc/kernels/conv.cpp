@@ -218,18 +218,18 @@ struct Conv {
     loops.pack(rounded.data(), by_column ? 1 : length, by_column ? length : 1, channels, width, to);
   }
 
-  // Columns of a task where all rows make one tile, so that every thread has two tasks or at least
-  // one; 0 where there are too many rows or too few columns.
+  // Columns of a task where all rows make one tile: as many as give every thread as much to do, for wide
+  // ones read weights faster; 0 where there are too many rows or too few columns.
   std::int64_t width_of_few() const {
     if (shape.num_out > few_rows) return 0;
     const std::int64_t group_width = shape.width / shape.groups;
-    if (threads == 1) return block_width;
-    for (const std::int64_t tasks : {2 * threads, threads}) {
-      const std::int64_t parts = (tasks + shape.groups - 1) / shape.groups;
-      const std::int64_t width = loops.padded((group_width + parts - 1) / parts);
-      if (width >= least_width || parts == 1) return std::min(width, block_width);
-    }
-    return 0;
+    std::int64_t parts = (group_width + block_width - 1) / block_width;
+    const auto even = [&] {
+      return parts * shape.groups % threads == 0 || parts * shape.groups >= 4 * threads;
+    };
+    while (!even()) ++parts;
+    const std::int64_t width = loops.padded((group_width + parts - 1) / parts);
+    return width >= least_width || parts == 1 ? width : 0;
   }
 
   void general() const {
