@@ -47,7 +47,7 @@ def ragged_attention_grad(
     grad: Tensor,  # [N, H, F]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of q, k and v, the softmax being made again."""
-    to_q, to_k, to_v = (t.new_zeros(t.shape) for t in (q, k, v))
+    to_q = to_k = to_v = None
     heads, width = q.shape[1], max(q.shape[2], v.shape[2])
     for queries, keys in item_slices(q_ends, k_ends, q.shape[0], k.shape[0]):
         some_q, some_y, some_grad = (_heads_first(t[queries], width)[None] for t in (q, y, grad))
@@ -71,10 +71,27 @@ def ragged_attention_grad(
                 False,
                 scale=scale,
             )
-            to_q[queries] += made[0].sum(0).transpose(0, 1)[..., : q.shape[2]]
-            to_k[part] = made[1].transpose(1, 2).flatten(0, 1)[..., : k.shape[2]]
-            to_v[part] = made[2].transpose(1, 2).flatten(0, 1)[..., : v.shape[2]]
-    return to_q, to_k, to_v
+            by_q = made[0].sum(0) if shares > 1 else made[0][0]
+            to_q = _added(to_q, q, queries, by_q.transpose(0, 1))
+            to_k = _added(to_k, k, part, made[1].transpose(1, 2).flatten(0, 1))
+            to_v = _added(to_v, v, part, made[2].transpose(1, 2).flatten(0, 1))
+    given = (to_q, q), (to_k, k), (to_v, v)
+    return tuple(t.new_zeros(t.shape) if made is None else made for made, t in given)
+
+
+def _added(
+    total: Tensor | None,
+    like: Tensor,  # [N, H, E]
+    rows: slice,
+    part: Tensor,  # [., H, width]
+) -> Tensor:
+    """Add to some rows of a total; the first part is the total itself where it is all of it."""
+    part = part[..., : like.shape[2]]
+    if total is None and part.shape == like.shape:
+        return part.contiguous()
+    total = like.new_zeros(like.shape) if total is None else total
+    total[rows] += part
+    return total
 
 
 def _wide(rows: Tensor, width: int) -> Tensor:  # [N, H, E] to [N, H, width]

@@ -12,7 +12,7 @@ from sparseconv._errors import complain
 from sparseconv.functional.attention import attention
 from sparseconv.functional.full_grid import on_full_grid
 from sparseconv.functional.linear import traceable_linear
-from sparseconv.functional.parents import block_centre
+from sparseconv.functional.parents import block_centre, parents
 from sparseconv.geometry import Geometry, Triple, triple
 from sparseconv.nn.conv._input import ChecksInput
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
@@ -166,12 +166,13 @@ class AAConv3d(ChecksInput, nn.Module):
                 *traceable_linear(x.features, weight[dk:], others).split((dk, self.dv), 1),
             )
         q, k, v = (part.unflatten(1, (heads, -1)) for part in parts)
-        # before the products, lest they overflow in 16 bits
-        q = q * (self.dk // heads) ** -0.5
+        scale = (self.dk // heads) ** -0.5
         if self.relative:
             self._check_extent(x)
-            q, k = self._folded(q, k, sites, x)
-        y = attention(q, k, v, sites, x, 1.0)
+            # before the products, lest they overflow in 16 bits
+            q, k = self._folded(q * scale, k, sites, x)
+            scale = 1.0
+        y = attention(q, k, v, sites, x, scale)
         return self.out(sites.replace(features=y.flatten(1)))
 
     def _check_extent(self, x: SparseTensor) -> None:
@@ -198,17 +199,21 @@ class AAConv3d(ChecksInput, nn.Module):
         if isinstance(x, Tensor):
             return on_full_grid(self, x)
         if self.qkv is None:
-            return self._convolve(x, None)
+            return self._convolve(x)
+        # first, so that in the backward pass its gradients come after those of attention have gone
+        near = self._convolve(x).features if self.conv is not None else None
         made = self.attend(x)
-        if self.conv is None:
+        if near is None:
             return made
-        near = self._convolve(x, made).features
         return made.replace(features=torch.cat([near, made.features.to(near.dtype)], 1))
 
-    def _convolve(self, x: SparseTensor, sites: SparseTensor | None) -> SparseTensor:
+    def _convolve(self, x: SparseTensor) -> SparseTensor:
         if self.stride == (1, 1, 1):
             return self.conv(x)
-        return self.conv(x, block_centre(x, self.stride) if sites is None else sites)
+        level = parents(x, self.stride)
+        count = x.topology.levels[level].coords.shape[0]
+        nothing = x.features.new_zeros(1, 1).expand(count, 1)
+        return self.conv(x, SparseTensor.at(x.topology, level, nothing))
 
     def extra_repr(self) -> str:
         """Return channels, heads and extents."""
