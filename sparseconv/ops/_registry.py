@@ -11,6 +11,7 @@ import torch
 
 from sparseconv._errors import complain
 from sparseconv.backends import native_available, native_missing
+from sparseconv.ops._autograd import register
 
 LIBRARY = torch.library.Library("sparseconv", "DEF")
 BACKENDS = ("auto", "reference")
@@ -76,9 +77,10 @@ def define(
 
     LIBRARY.impl(name, on_cpu, "CPU")
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
+    op = getattr(torch.ops.sparseconv, name).default
     if backward is not None:
-        torch.library.register_autograd(qualified, backward, setup_context=setup, lib=LIBRARY)
-    return getattr(torch.ops.sparseconv, name).default
+        register(LIBRARY, op, setup, backward)
+    return op
 
 
 def _without_autocast(reference: Callable) -> Callable:

@@ -1,0 +1,77 @@
+"""The short way to register gradients does what torch's own does."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from sparseconv.ops import _autograd
+
+LIBRARY = torch.library.Library("sparseconv_test", "FRAGMENT")
+
+
+def toy(name, direct):
+    """Return an op `a b^2 + s`, whose gradients are made of itself."""
+    LIBRARY.define(f"{name}(Tensor a, Tensor? b, float s) -> Tensor")
+    LIBRARY.impl(name, lambda a, b, s: a * b * b + s if b is not None else a + s, "CPU")
+    torch.library.register_fake(
+        f"sparseconv_test::{name}", lambda a, b, s: torch.empty_like(a), lib=LIBRARY
+    )
+    op = getattr(torch.ops.sparseconv_test, name).default
+
+    def setup(ctx, inputs, output):
+        a, b, ctx.s = inputs
+        ctx.save_for_backward(a, b)
+
+    def backward(ctx, grad):
+        a, b = ctx.saved_tensors
+        assert ctx.needs_input_grad[0] == a.requires_grad
+        to_b = None if b is None else 2 * a * b * grad
+        return op(grad, b, 0.0), to_b, None
+
+    _autograd.register(LIBRARY, op, setup, backward, direct=direct)
+    return op
+
+
+def _call(op, rest, *args):
+    return op(*args, *rest)
+
+
+@pytest.fixture(scope="module")
+def ops():
+    if not _autograd._DIRECT:
+        pytest.skip("this torch lacks what the short way needs")
+    return toy("short_way", True), toy("torch_way", False)
+
+
+@pytest.mark.parametrize("with_b", [True, False])
+def test_both_ways_agree(ops, with_b):
+    a = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(5, dtype=torch.float64, requires_grad=True) if with_b else None
+    given = [a, b] if with_b else [a]
+    found = []
+    for op in ops:
+        y = op(a, b, 1.5)
+        first = torch.autograd.grad(y.square().sum(), given, create_graph=True)
+        found.append([y, *first, *torch.autograd.grad(first[0].sum(), given)])
+        rest = (1.5,) if with_b else (None, 1.5)
+        assert torch.autograd.gradcheck(partial(_call, op, rest), given)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_no_gradient_is_recorded_where_none_is_wanted(ops):
+    a = torch.randn(5)
+    assert not ops[0](a, a, 0.0).requires_grad
+    with torch.no_grad():
+        assert not ops[0](a.requires_grad_(), None, 0.0).requires_grad
+
+
+def test_it_compiles_and_passes_opcheck(ops):
+    a, b = torch.randn(5, requires_grad=True), torch.randn(5, requires_grad=True)
+    torch.library.opcheck(ops[0], (a, b, 0.5))
+    compiled = torch.compile(
+        lambda a, b: ops[0](a, b, 0.5).sum(), fullgraph=True, backend="aot_eager"
+    )
+    compiled(a, b).backward()
+    torch.testing.assert_close(a.grad, (b * b).detach())
