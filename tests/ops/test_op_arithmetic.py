@@ -253,10 +253,10 @@ def test_nothing_leaks_from_non_contiguous_inputs(backend):
         torch.stack([out_rows, out_rows], 1)[:, 1],
     )
     assert not any(v.is_contiguous() for v in views)
-    torch.testing.assert_close(conv(*views, segments, m), y, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(conv(*views, segments, m), y, **tolerance(torch.float32, "kernel"))
     grad = conv_grad_weight(x, y, in_rows, out_rows, segments)
     other = conv_grad_weight(views[0], y.T.contiguous().T, *views[3:], segments)
-    torch.testing.assert_close(other, grad, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(other, grad, **tolerance(torch.float32, "traced"))
     best, winner = pool_max(views[0], *views[3:], m)
     assert torch.equal(best, pool_max(x, in_rows, out_rows, m)[0]) and (winner >= 0).all()
     torch.testing.assert_close(

@@ -48,9 +48,13 @@ def test_forward_and_gradients_are_torchs(isa, dtype, relu, added):
         expected, grads = oracle(*given, relu, grad)
         y, mean, var = batch_norm(x, weight, bias, residual, eps=EPS, relu=relu)
         close(y, expected, dtype, "forward")
-        torch.testing.assert_close(mean.double(), given[0].double().mean(0), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(
-            var.double(), given[0].double().var(0, correction=0), rtol=1e-4, atol=1e-6
+            mean.double(), given[0].double().mean(0), **tolerance(torch.float32, "kernel")
+        )
+        torch.testing.assert_close(
+            var.double(),
+            given[0].double().var(0, correction=0),
+            **tolerance(torch.float32, "traced"),
         )
         if relu:
             # numbers within rounding of 0 may fall on either side: their gradient is not compared
@@ -121,7 +125,9 @@ def test_variance_of_numbers_far_from_zero(backend):
     # in float32 a sum of squares would lose all of it
     x = 1e4 + torch.randn(20_000, 5)
     _, _, var = batch_norm(x, None, None)
-    torch.testing.assert_close(var.double(), x.double().var(0, correction=0), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        var.double(), x.double().var(0, correction=0), **tolerance(torch.float32, "formula")
+    )
     _, mean, var = batch_norm(torch.full((999, 4), 3.25), None, None)
     assert (var == 0).all() and (mean == 3.25).all()
 
