@@ -18,14 +18,15 @@ void bind_features(nb::module_& m) {
          bool wide_weight, std::int64_t stride_t, std::int64_t stride_c, std::int64_t stride_d,
          Address bias, Address in, Address out, Address segments, std::int64_t taps,
          std::int64_t count, Address by_row, Address residual, std::int64_t ld_residual,
-         Address residual_rows, std::int64_t num_residual, std::int64_t residual_width, bool relu,
+         Address residual_rows, Address residual_counts, std::int64_t num_residual,
+         std::int64_t residual_width, bool relu,
          Address y, std::int64_t ldy, int threads) {
         const std::int64_t strides[3] = {stride_t, stride_c, stride_d};
         conv(dtype, {num_in, num_out, channels, width, groups, ldx, ldy}, pointer<void>(x),
              pointer<void>(weight), wide_weight, strides, pointer<void>(bias),
              pairs_of(in, out, segments, taps, count), pointer<const std::int64_t>(by_row),
              {pointer<void>(residual), ld_residual, pointer<const std::int32_t>(residual_rows),
-              num_residual, residual_width},
+              pointer<const std::int64_t>(residual_counts), num_residual, residual_width},
              relu, pointer<void>(y), threads);
       },
       nb::arg("dtype"), nb::arg("num_in"), nb::arg("num_out"), nb::arg("channels"),
@@ -33,7 +34,7 @@ void bind_features(nb::module_& m) {
       nb::arg("wide_weight"), nb::arg("stride_t"), nb::arg("stride_c"), nb::arg("stride_d"),
       nb::arg("bias"), nb::arg("in"), nb::arg("out"), nb::arg("segments"), nb::arg("taps"),
       nb::arg("count"), nb::arg("by_row"), nb::arg("residual"), nb::arg("ld_residual"),
-      nb::arg("residual_rows"), nb::arg("num_residual"), nb::arg("residual_width"), nb::arg("relu"),
+      nb::arg("residual_rows"), nb::arg("residual_counts"), nb::arg("num_residual"), nb::arg("residual_width"), nb::arg("relu"),
       nb::arg("y"), nb::arg("ldy"), nb::arg("threads"), release,
       "Write y; by_row, bias, residual and its rows 0 for none; ValueError where the pairs do not "
       "fit.");

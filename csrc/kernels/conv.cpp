@@ -59,8 +59,7 @@ struct Conv {
   }
 
   const S* residual_row(std::int64_t row) const {
-    const std::int64_t at = residual.from == nullptr ? row : residual.from[row];
-    return residual.rows == nullptr ? nullptr : static_cast<const S*>(residual.rows) + at * residual.ld;
+    return residual.rows == nullptr ? nullptr : static_cast<const S*>(residual.rows) + row * residual.ld;
   }
 
   // Hand each task its sums: in place where y has their type and whole vectors, else aside. They
@@ -71,30 +70,33 @@ struct Conv {
     const std::int64_t row = tile * tiles.rows;
     const std::int64_t rows = std::min(tiles.rows, shape.num_out - row);
     const std::int64_t ld = shape.ldy;
-    const bool last = first + width == shape.width;
     S* to = y + row * ld + first;
-    const auto finish = [&](T* sums, std::int64_t r) {
-      const S* other = residual_row(row + r);
-      if (other != nullptr || relu)
-        loops.finish_row(sums, other == nullptr ? nullptr : other + first, width, relu);
-      if (last && residual.width > shape.width)
-        std::copy_n(other + shape.width, residual.width - shape.width, to + r * ld + width);
+    const auto finish = [&](T* sums, std::int64_t pitch) {
+      if (residual.from != nullptr) {
+        const bool last = first + width == shape.width;
+        return loops.lift_rows(static_cast<const S*>(residual.rows) + first, residual.ld,
+                               residual.from + row, residual.counts, rows, width,
+                               last ? residual.width - shape.width : 0, sums, pitch, to + width, ld);
+      }
+      for (std::int64_t r = 0; (residual.rows != nullptr || relu) && r < rows; ++r) {
+        const S* other = residual_row(row + r);
+        loops.finish_row(sums + r * pitch, other == nullptr ? nullptr : other + first, width, relu);
+      }
     };
     if constexpr (same_type) {
       if (wide == width) {
         if (!begun) start(to, rows, ld, first, width);
         fill(to, ld, row);
-        for (std::int64_t r = 0; r < rows; ++r) finish(to + r * ld, r);
+        finish(to, ld);
         return;
       }
     }
     Buffer<T> sums(rows * wide);
     if (!begun) start(sums.data(), rows, wide, first, width);
     fill(sums.data(), wide, row);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      finish(sums.data() + r * wide, r);
+    finish(sums.data(), wide);
+    for (std::int64_t r = 0; r < rows; ++r)
       loops.narrow(sums.data() + r * wide, to + r * ld, width);
-    }
   }
 
   // One weight in the type of sums.
@@ -303,6 +305,8 @@ struct Conv {
     const bool dense = shape.ldx == shape.channels && shape.ldy == shape.width;
     if (shape.groups > 1 && (!dense || residual.from != nullptr))
       throw std::invalid_argument("groups: expected 1 where rows are apart or lifted");
+    if (relu && residual.from != nullptr)
+      throw std::invalid_argument("relu: expected none where rows are lifted");
     if (residual.from == nullptr) return;
     std::int64_t bad = 0;
     for (std::int64_t r = 0; r < shape.num_out; ++r)

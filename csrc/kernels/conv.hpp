@@ -15,11 +15,13 @@ struct ConvShape {
 };
 
 // What is added to a result: row r gets row r, or where `from` is given row from[r], as a value lifted
-// from a coarser lattice does. Where it is wider than the result its other columns are copied behind.
+// from a coarser lattice does, divided by counts[from[r]]; where it is wider than the result its other
+// columns go behind. Not with a ReLU.
 struct Residual {
   const void* rows;          // [count, width] or null
   std::int64_t ld;           // from row to row
   const std::int32_t* from;  // [M] or null; with one group alone
+  const std::int64_t* counts;  // [count] or null
   std::int64_t count, width;
 };
 

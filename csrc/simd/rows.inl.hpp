@@ -10,6 +10,41 @@ static void finish_row(T* RESTRICT sums, const S* RESTRICT other, std::int64_t n
 }
 
 template <class S, class T>
+static void lift_rows(const S* others, std::int64_t ldo, const std::int32_t* from,
+                      const std::int64_t* counts, std::int64_t rows, std::int64_t n,
+                      std::int64_t more, T* sums, std::int64_t ld, S* behind, std::int64_t ldb) {
+  constexpr std::int64_t v = lanes<T>;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const S* other = others + from[r] * ldo;
+    const T part = counts == nullptr ? T(1) : T(1) / T(counts[from[r]]);
+    T* row = sums + r * ld;
+    S* to = behind + r * ldb;
+    std::int64_t c = 0;
+    for (; c + v <= n; c += v) {
+      Vec<T> sum = load(row + c);
+      multiply_add(sum, part, load_wide<S, T>(other + c));
+      store(row + c, sum);
+      KEEP_LOOP;
+    }
+    for (; c < n; ++c) {
+      row[c] += part * widen(other[c]);
+      KEEP_LOOP;
+    }
+    other += n;
+    for (c = 0; c + v <= more; c += v) {
+      Vec<T> value = {};
+      multiply_add(value, part, load_wide<S, T>(other + c));
+      store_narrow<T>(to + c, value);
+      KEEP_LOOP;
+    }
+    for (; c < more; ++c) {
+      narrow(part * widen(other[c]), to[c]);
+      KEEP_LOOP;
+    }
+  }
+}
+
+template <class S, class T>
 static void add_rows(const S* x, std::int64_t ldx, std::int64_t channels, const S* weights,
                      const std::int32_t* in, const std::int32_t* out, std::int64_t n,
                      std::int64_t first, T* y, std::int64_t ldy) {

@@ -214,6 +214,12 @@ struct Loops {
   // sums <- sums + other (where not null), then max(0, sums) where relu is set; NaN stays.
   void (*finish_row)(T* sums, const S* other, std::int64_t n, bool relu);
 
+  // sums[r][0 .. n) += other rows from[r], divided by counts[from[r]] where counts are given; the `more`
+  // columns that follow there go to behind[r].
+  void (*lift_rows)(const S* others, std::int64_t ldo, const std::int32_t* from,
+                    const std::int64_t* counts, std::int64_t rows, std::int64_t n,
+                    std::int64_t more, T* sums, std::int64_t ld, S* behind, std::int64_t ldb);
+
   // Batch norm. n numbers of whole dense rows; values per channel repeat over `period` numbers,
   // itself whole rows. sum += x - middle, squares += (x - middle)^2, number by number of a period.
   void (*moments)(const S* x, std::int64_t n, std::int64_t period, const T* middle, T* sum,

@@ -230,11 +230,19 @@ def test_rows_of_parents_are_added_and_their_further_columns_copied(isa, dtype, 
     parents = torch.randint(9, (m,), dtype=torch.int32)
     out = torch.full((m, width + more + 2), 7.0).to(dtype)
     view = out[:, 1:-1]
-    cpu.convolve(x, w, None, book, m, residual=lifted, parents=parents, relu=True, out=view)
+    near = {"residual": lifted, "parents": parents, "out": view}
+    cpu.convolve(x, w, None, book, m, **near)
     rows = lifted[parents.long()]
-    near = rows[:, :width].contiguous()
-    expected = reference.conv_fused(x, w, None, near, True, *book, m, 1)
+    expected = reference.conv_fused(x, w, None, rows[:, :width].contiguous(), False, *book, m, 1)
     agree.dtype = dtype
     agree(view[:, :width], expected)
     assert torch.equal(view[:, width:], rows[:, width:])
+    counts = torch.arange(1, 10)
+    cpu.convolve(x, w, None, book, m, **near, counts=counts)
+    rows = (lifted.double() / counts[:, None])[parents.long()].to(dtype)
+    expected = reference.conv_fused(x, w, None, rows[:, :width].contiguous(), False, *book, m, 1)
+    agree(view[:, :width], expected)
+    agree(view[:, width:], rows[:, width:])
+    with pytest.raises(ValueError, match="relu: expected none where rows are lifted"):
+        cpu.convolve(x, w, None, book, m, **near, relu=True)
     assert (out[:, 0] == 7).all() and (out[:, -1] == 7).all()

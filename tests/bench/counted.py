@@ -99,6 +99,7 @@ def main(path, isa):
             residual=0,
             ld_residual=0,
             residual_rows=0,
+            residual_counts=0,
             num_residual=0,
             residual_width=0,
             relu=False,

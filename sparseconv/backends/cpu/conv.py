@@ -70,13 +70,14 @@ def convolve(
     by_row: Tensor | None = None,  # [M + P + 69] int64
     residual: Tensor | None = None,  # [M, D], or [Q, D or more]
     parents: Tensor | None = None,  # [M] int32
+    counts: Tensor | None = None,  # [Q] int64
     relu: bool = False,
     out: Tensor | None = None,  # [M, D or as the residual]
 ) -> Tensor:  # [M, D]
     """Run a convolution, to `out` where it is given.
 
     With one group rows of features and of `out` may lie apart. With `parents` row r is given row
-    `parents[r]` of the residual; columns it has beyond D are copied to `out`.
+    `parents[r]` of the residual, divided by that row's count; columns it has beyond D go to `out`.
     """
     features = (spaced if groups == 1 else rows)("features", features)
     in_rows, out_rows = pairs(*rulebook[:2])
@@ -106,6 +107,10 @@ def convolve(
         parents = dense("parents", parents, torch.int32, 1)
         if parents.shape[0] != num_out:
             raise ValueError(complain("parents", f"{num_out} rows", f"{parents.shape[0]}"))
+    if counts is not None:
+        counts = dense("counts", counts, torch.int64, 1)
+        if counts.shape[0] != residual.shape[0]:
+            raise ValueError(complain("counts", f"{residual.shape[0]} rows", f"{counts.shape[0]}"))
     first, (step, *steps) = weight.data_ptr(), weight.stride()
     if mirrored and taps:
         first, step = first + (taps - 1) * step * weight.element_size(), -step
@@ -132,6 +137,7 @@ def convolve(
         0 if residual is None else residual.data_ptr(),
         0 if residual is None else residual.shape[1],
         0 if parents is None else parents.data_ptr(),
+        0 if counts is None else counts.data_ptr(),
         0 if residual is None else residual.shape[0],
         0 if residual is None else residual.shape[1],
         relu,

@@ -60,8 +60,6 @@ def octave_conv(
     convolve(pooled, both, own, below, num_low, mirrored=adjoint, out=far)
     behind = pooled[:, channels:]
     convolve(behind, low_to_high, None, below, num_low, mirrored=adjoint, out=up)
-    if adjoint:
-        lifted.div_(counts[:, None])
     convolve(
         features[:, :channels],
         high_to_high,
@@ -71,6 +69,7 @@ def octave_conv(
         mirrored=adjoint,
         residual=lifted,
         parents=parents,
+        counts=counts if adjoint else None,
         out=y,
     )
     return y, rest, pooled
