@@ -1,6 +1,7 @@
 #include "bindings/bind.hpp"
 #include "kernels/blocks.hpp"
 #include "kernels/deform_kernel.hpp"
+#include "kernels/moved_kernel.hpp"
 #include "kernels/moved_sum.hpp"
 #include "kernels/sample.hpp"
 
@@ -149,6 +150,35 @@ void bind_sample(nb::module_& m) {
       nb::arg("dtype"), nb::arg("taps"), nb::arg("x"), nb::arg("query"), nb::arg("g"),
       nb::arg("grad_x"), nb::arg("grad_query"), nb::arg("grad_weight"), nb::arg("grad_bias"),
       nb::arg("threads"), release, "Write the gradients.");
+
+  nb::class_<MovedKernel>(m, "MovedKernel", "A kernel [cells, channels] and where its taps begin.")
+      .def(
+          "__init__",
+          [](MovedKernel* made, Address kernel, Address start, std::int64_t channels,
+             std::int64_t groups, std::int32_t x, std::int32_t y, std::int32_t z) {
+            new (made) MovedKernel{pointer<const void>(kernel), pointer<const void>(start),
+                                   channels, groups, {x, y, z}};
+          },
+          nb::arg("kernel"), nb::arg("start"), nb::arg("channels"), nb::arg("groups"),
+          nb::arg("x"), nb::arg("y"), nb::arg("z"));
+  m.def(
+      "moved_kernel",
+      [](int dtype, const Place& place, const MovedKernel& by, Address x, Address y, int threads) {
+        moved_kernel(dtype, place.where, by, pointer<void>(x), pointer<void>(y), threads);
+      },
+      nb::arg("dtype"), nb::arg("place"), nb::arg("by"), nb::arg("x"), nb::arg("y"),
+      nb::arg("threads"), release, "Write y.");
+  m.def(
+      "moved_kernel_grad",
+      [](int dtype, const Place& place, const MovedKernel& by, Address x, Address g,
+         Address grad_x, Address grad_heads, Address grad_kernel, int threads) {
+        moved_kernel_grad(dtype, place.where, by, pointer<void>(x), pointer<void>(g),
+                          pointer<void>(grad_x), pointer<void>(grad_heads),
+                          pointer<void>(grad_kernel), threads);
+      },
+      nb::arg("dtype"), nb::arg("place"), nb::arg("by"), nb::arg("x"), nb::arg("g"),
+      nb::arg("grad_x"), nb::arg("grad_heads"), nb::arg("grad_kernel"), nb::arg("threads"),
+      release, "Write the gradients.");
 
   nb::class_<KernelPlaces>(m, "KernelPlaces", "Places [rows, taps, groups, 3] in a grid of cells.")
       .def(

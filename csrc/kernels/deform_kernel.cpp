@@ -1,56 +1,22 @@
 #include "kernels/deform_kernel.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "core/dtype.hpp"
 #include "core/walk.hpp"
 #include "kernels/corners.hpp"
+#include "kernels/mix.hpp"
 
 namespace sparseconv {
 namespace {
 
-// The cells about one place that lie in the grid.
-template <class T>
-struct Mix {
-  std::int32_t cells[8], corners[8];
-  T shares[8], fraction[3];
-  int count;
-};
-
-template <class P, class T>
-void read(const P* place, const std::int32_t* scope, Mix<T>& mix) {
-  std::int32_t low[3];
-  mix.count = 0;
-  for (int a = 0; a < 3; ++a) {
-    const P whole = std::floor(place[a]);
-    // what is no number is nowhere
-    if (!(whole >= P(-1) && whole < P(scope[a]))) return;
-    low[a] = std::int32_t(whole);
-    if constexpr (sizeof(T) > sizeof(P))
-      mix.fraction[a] = T(place[a]) - T(whole);
-    else
-      mix.fraction[a] = T(place[a] - whole);
-  }
-  const T x[2] = {1 - mix.fraction[0], mix.fraction[0]}, y[2] = {1 - mix.fraction[1], mix.fraction[1]},
-          z[2] = {1 - mix.fraction[2], mix.fraction[2]};
-  for (int c = 0; c < 8; ++c) {
-    const std::int32_t at[3] = {low[0] + (c >> 2), low[1] + (c >> 1 & 1), low[2] + (c & 1)};
-    mix.cells[mix.count] = (at[0] * scope[1] + at[1]) * scope[2] + at[2];
-    mix.shares[mix.count] = x[c >> 2] * y[c >> 1 & 1] * z[c & 1];
-    mix.corners[mix.count] = c;
-    mix.count += (at[0] >= 0) & (at[0] < scope[0]) & (at[1] >= 0) & (at[1] < scope[1]) &
-                 (at[2] >= 0) & (at[2] < scope[2]);
-  }
-}
-
 template <class T>
 void read(const KernelPlaces& places, std::int64_t i, Mix<T>& mix) {
   if (places.wide)
-    read(static_cast<const double*>(places.values) + 3 * i, places.scope, mix);
+    mix.read(static_cast<const double*>(places.values) + 3 * i, places.scope);
   else
-    read(static_cast<const float*>(places.values) + 3 * i, places.scope, mix);
+    mix.read(static_cast<const float*>(places.values) + 3 * i, places.scope);
 }
 
 // Call visit(tap, pair) for the pairs of a block of output rows, tap by tap.

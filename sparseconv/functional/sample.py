@@ -10,6 +10,7 @@ from sparseconv.functional.conv import by_tap
 from sparseconv.geometry import Geometry, Triple
 from sparseconv.ops._checks import describe
 from sparseconv.ops.deform_conv import deform_conv
+from sparseconv.ops.moved_kernel import moved_kernel
 from sparseconv.ops.moved_sum import moved_sum
 from sparseconv.ops.sample import sample_sum
 from sparseconv.tensor.sparse_tensor import SparseTensor
@@ -245,6 +246,51 @@ def moved_conv3d(
     coords, base = x.topology.levels[x.level].coords, _scaled(sites.coords, geometry.stride)
     given = coords, x.topology.blocks(x.level), base, heads, grid, by_tap(weight), bias
     features = deform_conv(x.features, *given, parts, squash, groups)
+    return SparseTensor.at(sites.topology, sites.level, features)
+
+
+def moved_kernel3d(
+    x: SparseTensor,  # [N, C]
+    heads: Tensor,  # [M, 6 R K]
+    weight: Tensor,  # [C, 1, Sx, Sy, Sz]
+    start: Tensor,  # [K, 3]
+    geometry: Geometry,
+    sites: SparseTensor,
+    *,
+    parts: int = 1,
+) -> SparseTensor:  # [M, C]
+    """Weigh moved taps by a kernel that every output site reads between its cells.
+
+    `y[o, c] = sum over taps t of W(start[t] + e[o, r, t])[c] x(o * stride - padding +
+    t * dilation + d[o, r, t])[c]`, `r = c // (C / R)`; x and W are trilinear, and 0 where no site
+    is and beyond the kernel.
+
+    Args:
+        x: [N, C].
+        heads: [M, 6 R K], offsets d [R, K, 3] in voxels of the lattice of `x`, and behind them e
+            [R, K, 3] in cells of the kernel.
+        weight: [C, 1, Sx, Sy, Sz].
+        start: [K, 3], where each tap reads the kernel without offsets, in cells.
+        geometry: of the taps.
+        sites: its M sites are those of the result; its features are not read.
+        parts: R, groups of channels with offsets of their own.
+
+    Returns:
+        [M, C] at the sites of `sites`. Offsets are kept in float32, or float64 where the features
+        are, under autocast too.
+
+    Raises:
+        TypeError, ValueError: dtypes or shapes do not fit.
+
+    Source:
+        Gao et al., "Deformable Kernels", arXiv:1910.02940; Dai et al., arXiv:1703.06211.
+    """
+    wide = torch.promote_types(x.features.dtype, torch.float32)
+    grid = torch.tensor(geometry.offsets, dtype=wide, device=heads.device).reshape(-1, 3)
+    coords, base = x.topology.levels[x.level].coords, _scaled(sites.coords, geometry.stride)
+    where = coords, x.topology.blocks(x.level), base, heads.to(wide), grid
+    cells, scope = weight.flatten(1).t().contiguous(), list(weight.shape[2:])
+    features = moved_kernel(x.features, *where, cells, start.to(wide), scope, parts)
     return SparseTensor.at(sites.topology, sites.level, features)
 
 

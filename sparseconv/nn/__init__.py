@@ -12,6 +12,7 @@ from sparseconv.nn.conv.dcnv3 import DCNv3_3d
 from sparseconv.nn.conv.dcnv4 import DCNv4_3d
 from sparseconv.nn.conv.deformable import DeformConv3d
 from sparseconv.nn.conv.deformable_kernel import GlobalDeformKernel3d
+from sparseconv.nn.conv.deformable_kernel_conv import DeformKernelConv3d
 from sparseconv.nn.conv.dense import DenseConv3d
 from sparseconv.nn.conv.depthwise import DepthwiseConv3d
 from sparseconv.nn.conv.depthwise_dilated_separable import DepthwiseDilatedSeparableConv3d
@@ -81,6 +82,7 @@ __all__ = [
     "DCNv3_3d",
     "DCNv4_3d",
     "DeformConv3d",
+    "DeformKernelConv3d",
     "DenseConv3d",
     "DepthwiseConv3d",
     "DepthwiseDilatedSeparableConv3d",

@@ -90,6 +90,10 @@ def _moved_sum(features, coords, blocks, sites, query, weight, bias, grid, group
     return 2 * (query.shape[0] * weight.numel() + CORNERS * samples * features.shape[1])
 
 
+def _moved_kernel(features, coords, blocks, sites, heads, grid, *_):
+    return 2 * (2 * CORNERS + 1) * heads.shape[0] * grid.shape[0] * features.shape[1]
+
+
 def _deform_conv(features, coords, blocks, sites, heads, grid, weight, *_):
     samples = heads.shape[0] * grid.shape[0]
     products = weight.shape[1] * weight.shape[2]
@@ -117,6 +121,7 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "dim_conv": _dim_conv,
     "sample_sum": _sample_sum,
     "moved_sum": _moved_sum,
+    "moved_kernel": _moved_kernel,
     "deform_conv": _deform_conv,
     "deform_kernel": _deform_kernel,
     "ragged_attention": _ragged_attention,

@@ -241,6 +241,14 @@ def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Samp
         }.items():
             yield Sample("moved_sum", f"{label}{name}", (*maps, *kind))
             yield Sample("moved_sum_grad", f"{label}{name}", (*maps, *kind, g4))
+        # offsets of the kernel's places behind those of what is read
+        apart = torch.Generator().manual_seed(seed)
+        turns = 0.1 + 0.8 * torch.rand(m, 12, generator=apart, dtype=torch.float64).to(wide)
+        kernel = torch.randn(12, 4, generator=apart, dtype=torch.float64).to(dtype)
+        both, start = torch.cat([moves, turns], 1), torch.tensor([[0, 0, 1], [-1, 1, 0]]).to(wide)
+        given = (x, *where, both, grid, kernel, start, [2, 2, 3])
+        yield Sample("moved_kernel", label, (*given, 2))
+        yield Sample("moved_kernel_grad", label, (*given, 2, g4))
         moves, weight = moves[:, :6].contiguous(), normal(2, 2, 6)
         plain = (x, *where, moves, grid, weight)
         yield Sample("deform_conv", f"{label}-plain", (*plain, None, 1, False, 2))

@@ -5,6 +5,7 @@ import torch
 
 from sparseconv.backends import native_available
 from sparseconv.backends.reference import deform_conv as convolved
+from sparseconv.backends.reference import moved_kernel as turned
 from sparseconv.backends.reference import moved_sum as moved
 from sparseconv.backends.reference import sample as sampled
 from sparseconv.ops.blocks import block_index
@@ -14,6 +15,7 @@ if not native_available():
     pytest.skip("the compiled module is not installed", allow_module_level=True)
 
 from sparseconv.backends.cpu import deform_conv as cpu_convolved
+from sparseconv.backends.cpu import moved_kernel as cpu_turned
 from sparseconv.backends.cpu import moved_sum as cpu_moved
 from sparseconv.backends.cpu import sample as cpu
 
@@ -92,6 +94,23 @@ def predictions(shape, dtype, kind, count=70, spread=1.0, coords=None):
     yield cpu_moved.moved_sum_grad, moved.moved_sum_grad, (*given, g)
 
 
+def turns(shape, dtype, count=70, spread=1.0, coords=None):
+    """The two functions of moved taps under moved kernels, and what they are called with."""
+    (x, coords, blocks, _, _, _), g, *_ = problem(shape, dtype, count=count, coords=coords)
+    channels, taps, groups, *_ = shape
+    sites = coords[torch.randint(0, len(coords), (count,))]
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    heads = spread * torch.randn(count, 6 * groups * taps, dtype=torch.float64)
+    # far away, and nowhere, of either kind
+    heads[0], heads[1, ::2], heads[2], heads[3] = 40, torch.nan, 1e12, heads[3].round()
+    kernel = torch.randn(24, channels, dtype=torch.float64).to(dtype)
+    grid, start = torch.randint(-2, 3, (taps, 3)), torch.rand(taps, 3) * torch.tensor([1, 2, 3])
+    given = x, coords, blocks, sites, heads.to(wide), grid.to(wide), kernel, start.to(wide)
+    given = *given, [2, 3, 4], groups
+    yield cpu_turned.moved_kernel, turned.moved_kernel, given
+    yield cpu_turned.moved_kernel_grad, turned.moved_kernel_grad, (*given, g)
+
+
 KINDS = [(False, False), (True, False), (True, True)]
 
 
@@ -123,6 +142,33 @@ def test_predicted_taps(isa, dtype, shape):
         for ours, right, args in predictions(shape, dtype, kind):
             # one tap and one corner make a mean that nothing moves
             assert_near(ours(*args), right(*args), str(kind), 1.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_moved_kernels(isa, dtype, shape):
+    for ours, right, args in turns(shape, dtype):
+        assert_near(ours(*args), right(*args), "moved kernel")
+
+
+@pytest.mark.parametrize("name", ["int32_limits", "far_away", "negative", "same_xyz", "one_voxel"])
+def test_moved_kernels_anywhere(name):
+    for ours, right, args in turns(SHAPES[1], torch.float32, 20, 0.7, scene(name).coords):
+        assert_near(ours(*args), right(*args), name)
+
+
+def test_moved_kernels_of_many_rows():
+    found = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        calls_of = turns((16, 9, 2, 1, 1), torch.float32, 2600, 0.5, room(1500))
+        found.append([(ours(*args), right, args) for ours, right, args in calls_of])
+    for (y, right, args), *others in zip(*found, strict=True):
+        assert_near(y, right(*args), "many rows")
+        for z, _, _ in others:
+            pairs = ((y, z),) if torch.is_tensor(y) else zip(y, z, strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("name", ["far_away", "negative", "same_xyz", "one_voxel"])

@@ -145,7 +145,7 @@ FAMILIES = (
         paper="arXiv:1910.02940",
         summary="The kernel is read between the cells of a larger one, at points moved by the "
         "scan's mean (GlobalDeformKernel3d) or by each site's neighbourhood "
-        "(LocalDeformKernel3d); sites stay where they are.",
+        "(LocalDeformKernel3d); sites stay where they are. DeformKernelConv3d moves the taps, too.",
         formula="y[n] = sum over taps t of W(t + (S - k) / 2 + d[t]) x[site(n) + offset(t)], W "
         "read between its S^3 cells by trilinear interpolation, d from the mean of scan b or from "
         "site n",

@@ -59,6 +59,9 @@ class LocalDeformKernel3d(ChecksInput, nn.Module):
         Deformation", arXiv:1910.02940. Planar there; the third axis is this library's.
     """
 
+    # that are predicted for each tap and group
+    numbers = 3
+
     def __init__(
         self,
         channels: int,
@@ -88,7 +91,7 @@ class LocalDeformKernel3d(ChecksInput, nn.Module):
             raise ValueError(complain("scope", f"at least the kernel size {window}", f"{size}"))
         taps = math.prod(window)
         shape = window, stride, padding, dilation
-        self.conv_offset = Heads(channels, 3 * groups * taps, *shape, **factory)
+        self.conv_offset = Heads(channels, self.numbers * groups * taps, *shape, **factory)
         self.in_channels = self.channels = channels
         self.scope, self.rotation_groups, self.clip = size, groups, clip
         self.weight = nn.Parameter(torch.empty(channels, 1, *size, **factory))
@@ -126,7 +129,13 @@ class LocalDeformKernel3d(ChecksInput, nn.Module):
             A tensor at the output sites; places [M, K, R, 3] in cells, float32 or float64.
         """
         out = self.conv_offset.onto(x, sites)
-        values = out.features.to(torch.promote_types(out.dtype, torch.float32))
+        return out, self._places(out.features)
+
+    def _places(
+        self,
+        heads: Tensor,  # [M, 3 R K]
+    ) -> Tensor:  # [M, K, R, 3]
+        values = heads.to(torch.promote_types(heads.dtype, torch.float32))
         offsets = values.reshape(-1, self.rotation_groups, self.geometry.taps, 3).transpose(1, 2)
         ends = None if self.ends is None else self.ends.to(values)
         if ends is not None and self.clip != "scope":
@@ -134,7 +143,16 @@ class LocalDeformKernel3d(ChecksInput, nn.Module):
         places = self.grid.to(values) + offsets
         if self.clip == "scope":
             places = torch.clamp(places, ends[0], ends[1])
-        return out, places
+        return places
+
+    def read(
+        self,
+        x: SparseTensor,  # [N, C]
+        weight: Tensor,  # [C, 1, Sx, Sy, Sz]
+        out: SparseTensor,  # [M, .], what was predicted
+    ) -> SparseTensor:  # [M, C]
+        """Weigh the neighbours of the output sites, whose groups of channels are neighbours."""
+        return deform_kernel3d(x, weight, self._places(out.features), self.geometry, out)
 
     def forward(
         self,
@@ -153,13 +171,13 @@ class LocalDeformKernel3d(ChecksInput, nn.Module):
         self.check_input(x)
         if isinstance(x, Tensor):
             return on_full_grid(self, x)
-        out, places = self.places(x, sites)
+        out = self.conv_offset.onto(x, sites)
         groups, weight = self.rotation_groups, self.weight
         # the op's groups are neighbours, the published ones lie R channels apart
         if groups > 1:
             x = x.replace(features=x.features.unflatten(1, (-1, groups)).mT.flatten(1))
             weight = weight.unflatten(0, (-1, groups)).transpose(0, 1).flatten(0, 1)
-        y = deform_kernel3d(x, weight, places, self.geometry, out)
+        y = self.read(x, weight, out)
         features = y.features
         if groups > 1:
             features = features.unflatten(1, (groups, -1)).mT.flatten(1)
