@@ -31,7 +31,8 @@ class OctaveConv3d(ChecksInput, nn.Module):
     children, `up` copies a parent to its children, and every f is a submanifold convolution on its
     own sites. What varies slowly is thus stored and computed once per parent. The first layer of a
     net has `alpha_in=0`, the last `alpha_out=0`: they take or give a plain tensor. With stride 2
-    inputs are pooled before they are convolved, `X_H` by 4 on its way to the low part.
+    inputs are pooled before they are convolved, `X_H` by 4 on its way to the low part. With one
+    group, odd kernels, stride 1 and both parts on both sides all four convolutions are one op.
 
     Args:
         in_channels: C, of both parts.
@@ -183,7 +184,8 @@ class SplitOctaveConv3d(nn.Module):
 
     The last `int(alpha * C)` channels are pooled to the low part, and the low part of the result
     is copied to the children as the last `int(alpha * D)` channels. Arguments as for
-    `OctaveConv3d`; a net of octave layers keeps the parts apart instead and saves both steps.
+    `OctaveConv3d`; a net of octave layers keeps the parts apart instead, and norms and activations
+    then have less to do.
 
     Args:
         in_channels: C.
