@@ -70,6 +70,8 @@ class Chunks {
         at.push_back(sites);
         sites += touched(end).sites;
       }
+      // as many for each thread, unless they are the last
+      if (end < count() && end - begin > threads_) end -= (end - begin) % threads_;
       Buffer<T> sums(sites * channels);
       parallel_tasks(end - begin, threads_, [&](std::int64_t i) {
         T* mine = sums.data() + at[std::size_t(i)] * channels;
