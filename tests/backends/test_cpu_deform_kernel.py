@@ -5,7 +5,7 @@ import torch
 
 from sparseconv.backends import native_available
 from sparseconv.backends.reference import deform_kernel as reference
-from sparseconv.testing.samples import pairs_of
+from sparseconv.testing.sample import pairs_of
 
 if not native_available():
     pytest.skip("the compiled module is not installed", allow_module_level=True)

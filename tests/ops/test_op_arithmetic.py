@@ -7,7 +7,7 @@ from sparseconv.ops.aggregate import aggregate, pair_dot
 from sparseconv.ops.conv import conv, conv_grad_weight
 from sparseconv.ops.pool import pool_max
 from sparseconv.testing import oracle
-from sparseconv.testing.samples import pairs_of
+from sparseconv.testing.sample import pairs_of
 from sparseconv.testing.tolerances import tolerance
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sparseconv.ops.conv import conv
-from sparseconv.testing.samples import pairs_of
+from sparseconv.testing.sample import pairs_of
 from sparseconv.testing.tolerances import tolerance
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sparseconv.ops.dim_conv import dim_conv
-from sparseconv.testing.samples import pairs_of
+from sparseconv.testing.sample import pairs_of
 from sparseconv.testing.tolerances import tolerance
 
 SIZE, PLANES = (3, 1, 3), (2, 4, 3)

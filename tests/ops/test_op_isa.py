@@ -6,8 +6,8 @@ import torch
 from sparseconv.ops.aggregate import aggregate, pair_dot
 from sparseconv.ops.conv import conv, conv_grad_weight
 from sparseconv.ops.pool import pool_max
-from sparseconv.testing import oracle, samples
-from sparseconv.testing.samples import pairs_of
+from sparseconv.testing import oracle, samples, samples_between
+from sparseconv.testing.sample import pairs_of
 from sparseconv.testing.tolerances import tolerance
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -81,7 +81,7 @@ def test_groups(isa, groups):
 
 @pytest.mark.parametrize(
     "sample",
-    [*samples.arithmetic(torch.float32), *samples.sampling(torch.float32)],
+    [*samples.arithmetic(torch.float32), *samples_between.sampling(torch.float32)],
     ids=str,
 )
 def test_samples_agree_with_the_reference(isa, sample):

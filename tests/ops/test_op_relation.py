@@ -8,7 +8,7 @@ import torch
 from sparseconv.functional.relation import related_mean, related_shares
 from sparseconv.geometry import Geometry
 from sparseconv.ops.relation import LIKENESS, relation_mean, relation_shares
-from sparseconv.testing.samples import pairs_of
+from sparseconv.testing.sample import pairs_of
 from sparseconv.testing.scenes import scene
 from sparseconv.testing.tolerances import tolerance
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from sparseconv.testing import samples
+from sparseconv.testing import samples, samples_between
 
 ARITHMETIC = list(samples.arithmetic())
 PLACEMENT = list(samples.placement())
 INFERENCE = list(samples.inference())
-SAMPLING = list(samples.sampling())
+SAMPLING = list(samples_between.sampling())
 HAS_GRAD = [s for s in ARITHMETIC if "empty" not in s.label or s.op == "conv"]
 HAS_ONE_GRAD = [s for s in SAMPLING if not s.op.endswith("_grad")]
 AUTOGRAD = [s for s in ARITHMETIC if s.label == "submanifold"] + [

@@ -6,7 +6,7 @@ import torch
 from sparseconv.functional.taps import neighbour_dot, neighbour_sum, taps_present
 from sparseconv.geometry import Geometry
 from sparseconv.ops.taps import tap_dot, tap_sum
-from sparseconv.testing.samples import pairs_of
+from sparseconv.testing.sample import pairs_of
 from sparseconv.testing.scenes import scene
 from sparseconv.testing.tolerances import tolerance
 

@@ -1,7 +1,5 @@
 """Kernels and taps that both move equal the sum over taps, cells and corners, gradients too."""
 
-from itertools import product
-
 import pytest
 import torch
 from torch.nn import functional as dense
@@ -11,28 +9,20 @@ from sparseconv.nn.conv.deformable_kernel_conv import DeformKernelConv3d
 from sparseconv.nn.conv.local_deformable_kernel import LocalDeformKernel3d
 from sparseconv.ops.blocks import block_index
 from sparseconv.ops.moved_kernel import moved_kernel
-from sparseconv.testing import laws, oracle
+from sparseconv.testing import laws
 from sparseconv.testing.between import at_sites, grid_of, read_between
+from sparseconv.testing.kernel_layers import (
+    CASES,
+    EXACT,
+    check,
+    place_in_kernel,
+    read_kernel,
+    stirred,
+)
 from sparseconv.testing.scenes import room, scene
+from sparseconv.testing.tolerances import tolerance
 
-EXACT = {"rtol": 1e-9, "atol": 1e-9}
 C = 4
-
-
-def stirred(layer, spread=0.2):
-    """Draw the offsets' parameters too, so that taps and places move by one or so."""
-    for parameter in layer.conv_offset.parameters():
-        torch.nn.init.normal_(parameter, std=spread)
-    return layer.double()
-
-
-def read_kernel(weight, q):
-    """The kernel [C, 1, Sx, Sy, Sz] at places [M, C, 3]: [M, C]."""
-    total = 0
-    for cell in product(*(range(n) for n in weight.shape[2:])):
-        near = (1 - (q - torch.tensor(cell)).abs()).clamp(min=0).prod(-1)
-        total = total + near * weight[(slice(None), 0, *cell)]
-    return total
 
 
 def expected(layer, x, spec, sites):
@@ -42,14 +32,10 @@ def expected(layer, x, spec, sites):
     given = heads.weight, heads.bias, spec.stride, 0, spec.dilation
     values = at_sites(dense.conv3d(dense.pad(grid, sides), *given), sites)
     moves, turns = values.reshape(len(sites), 2, groups, len(spec.taps), 3).unbind(1)
-    if isinstance(layer.clip, tuple):
-        turns = turns.clamp(*layer.clip)
-    scope, total = torch.tensor(layer.weight.shape[2:]), 0
+    total = 0
     turn = torch.arange(x.channels) % groups
     for t, tap in enumerate(spec.taps):
-        q = torch.tensor(tap) + (scope - torch.tensor(spec.kernel)) / 2 + turns[:, :, t]
-        if layer.clip == "scope":
-            q = torch.minimum(q.clamp(min=0), scope - 1.0)
+        q = place_in_kernel(layer, tap, spec, turns[:, :, t])
         corner = [
             [o * s - p + i * d for o, s, p, i, d in zip(site[1:], *shape, strict=True)]
             for site in sites
@@ -59,41 +45,13 @@ def expected(layer, x, spec, sites):
         # one tap, each channel a group of its own
         items = [site[0] for site in sites]
         read = read_between(grid, items, p[:, turn][:, None])[:, 0]
-        total = total + read_kernel(layer.weight, q[:, turn]) * read
+        total = total + read_kernel(layer.weight, q) * read
     return total if layer.bias is None else total + layer.bias
-
-
-CASES = {
-    "plain": (3, 1, "subm", 1, {}),
-    "groups": (3, 1, "subm", 1, {"rotation_groups": 2, "bias": True}),
-    "dilated": ((1, 3, 3), 1, "subm", 2, {"scope": (2, 3, 4), "clip": "scope"}),
-    "strided": (2, 2, 1, 1, {"scope": 3, "clip": (-0.5, 0.25), "rotation_groups": 4}),
-}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_forward_and_gradients(backend, case):
-    *shape, options = CASES[case]
-    scope = options.get("scope", 4)
-    rest = {name: value for name, value in options.items() if name != "scope"}
-    layer = stirred(DeformKernelConv3d(C, scope, *shape, **rest))
-    x = scene("random_sparse").tensor(C)
-    x = sc.SparseTensor(x.coords[:20], x.features[:20], x.spatial_shape, x.batch_size)
-    features = x.features.requires_grad_()
-    spec = oracle.Spec.of(*("same" if value == "subm" else value for value in shape))
-    sites = oracle.sites_of(x.coords)
-    if shape[2] != "subm":
-        sites = oracle.conv_sites(sites, spec, x.spatial_shape)
-    y = layer(x)
-    assert oracle.sites_of(y.coords) == sites
-    right = expected(layer, x, spec, sites)
-    torch.testing.assert_close(y.features, right, **EXACT)
-    leaves, probe = (features, *layer.parameters()), torch.randn_like(right)
-    ours = torch.autograd.grad(y.features, leaves, probe)
-    wanted = torch.autograd.grad(right, leaves, probe)
-    for a, b in zip(ours, wanted, strict=True):
-        assert b.any()
-        torch.testing.assert_close(a, b, **EXACT)
+    check(DeformKernelConv3d, expected, case, rows=20)
 
 
 @pytest.mark.parametrize("name", ["random_sparse", "full_cube", "one_voxel", "int32_limits"])
@@ -179,7 +137,7 @@ def test_in_a_traced_graph():
             found.append((y, *made))
         for a, b in zip(*found, strict=True):
             scale = b.abs().max().clamp(min=1)
-            torch.testing.assert_close(a / scale, b / scale, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(a / scale, b / scale, **tolerance(torch.float32, "traced"))
     torch._dynamo.reset()
     coords = room(100)
     coords[:, 1:] -= coords[:, 1:].amin(0)

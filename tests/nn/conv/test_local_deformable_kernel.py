@@ -1,7 +1,5 @@
 """Local deformable kernels equal the published sum over taps and corners, gradients too."""
 
-from itertools import product
-
 import pytest
 import torch
 from torch.nn import functional as dense
@@ -12,28 +10,18 @@ from sparseconv.nn.conv.local_deformable_kernel import LocalDeformKernel3d
 from sparseconv.ops.deform_kernel import deform_kernel
 from sparseconv.testing import laws, oracle
 from sparseconv.testing.between import at_sites, grid_of
+from sparseconv.testing.kernel_layers import (
+    CASES,
+    EXACT,
+    check,
+    place_in_kernel,
+    read_kernel,
+    stirred,
+)
 from sparseconv.testing.scenes import scene
 from sparseconv.testing.tolerances import tolerance
 
-EXACT = {"rtol": 1e-9, "atol": 1e-9}
 C = 4
-
-
-def stirred(layer, spread=0.2):
-    """Draw the offsets' parameters too, so that places move by a cell or so."""
-    for parameter in layer.conv_offset.parameters():
-        torch.nn.init.normal_(parameter, std=spread)
-    return layer.double()
-
-
-def read_kernel(weight, q):
-    """The kernel [C, 1, Sx, Sy, Sz] at places [M, R, 3], channel c where c % R is: [M, C]."""
-    turn = torch.arange(weight.shape[0]) % q.shape[1]
-    total = 0
-    for cell in product(*(range(n) for n in weight.shape[2:])):
-        near = (1 - (q - torch.tensor(cell)).abs()).clamp(min=0).prod(-1)
-        total = total + near[:, turn] * weight[(slice(None), 0, *cell)]
-    return total
 
 
 def expected(layer, x, spec, sites):
@@ -44,51 +32,18 @@ def expected(layer, x, spec, sites):
     values = at_sites(dense.conv3d(padded, *given), sites)
     values = values.reshape(len(sites), layer.rotation_groups, len(spec.taps), 3)
     row_of = {site: n for n, site in enumerate(oracle.sites_of(x.coords))}
-    scope, total = torch.tensor(layer.weight.shape[2:]), 0
+    total = 0
     for t, tap in enumerate(spec.taps):
-        move = values[:, :, t]
-        if isinstance(layer.clip, tuple):
-            move = move.clamp(*layer.clip)
-        q = torch.tensor(tap) + (scope - torch.tensor(spec.kernel)) / 2 + move
-        if layer.clip == "scope":
-            q = torch.minimum(q.clamp(min=0), scope - 1.0)
+        q = place_in_kernel(layer, tap, spec, values[:, :, t])
         rows = torch.tensor([row_of.get(spec.reads(site, tap), -1) for site in sites])
         read = x.features[rows] * (rows >= 0)[:, None]
         total = total + read_kernel(layer.weight, q) * read
     return total if layer.bias is None else total + layer.bias
 
 
-CASES = {
-    "plain": (3, 1, "subm", 1, {}),
-    "groups": (3, 1, "subm", 1, {"rotation_groups": 2, "bias": True}),
-    "dilated": ((1, 3, 3), 1, "subm", 2, {"scope": (2, 3, 4), "clip": "scope"}),
-    "strided": (2, 2, 1, 1, {"scope": 3, "clip": (-0.5, 0.25), "rotation_groups": 4}),
-}
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_forward_and_gradients(backend, case):
-    *shape, options = CASES[case]
-    scope = options.get("scope", 4)
-    rest = {name: value for name, value in options.items() if name != "scope"}
-    layer = stirred(LocalDeformKernel3d(C, scope, *shape, **rest))
-    x = scene("random_sparse").tensor(C)
-    x = sc.SparseTensor(x.coords[:40], x.features[:40], x.spatial_shape, x.batch_size)
-    features = x.features.requires_grad_()
-    spec = oracle.Spec.of(*("same" if value == "subm" else value for value in shape))
-    sites = oracle.sites_of(x.coords)
-    if shape[2] != "subm":
-        sites = oracle.conv_sites(sites, spec, x.spatial_shape)
-    y = layer(x)
-    assert oracle.sites_of(y.coords) == sites
-    right = expected(layer, x, spec, sites)
-    torch.testing.assert_close(y.features, right, **EXACT)
-    leaves, probe = (features, *layer.parameters()), torch.randn_like(right)
-    ours = torch.autograd.grad(y.features, leaves, probe)
-    wanted = torch.autograd.grad(right, leaves, probe)
-    for a, b in zip(ours, wanted, strict=True):
-        assert b.any()
-        torch.testing.assert_close(a, b, **EXACT)
+    check(LocalDeformKernel3d, expected, case, rows=40)
 
 
 @pytest.mark.parametrize("name", ["random_sparse", "full_cube", "one_voxel", "int32_limits"])
