@@ -38,10 +38,11 @@ inline int narrow_groups(const ConvShape& shape, std::int64_t lanes) {
 // y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t], plus the residual's row, and with relu
 // max(0, that), in the columns the product has.
 //
-// Rows of x [N, C] and y [M, D] are dense; W is [taps, C / G, D] with strides in
+// Rows of x [N, C] and y [M, D] are dense each, and as far apart as the shape says; W is [taps, C / G, D] with strides in
 // elements, which may be negative; bias [D] or null. With wide_weight W is given in the type of sums
 // and rounded to that of x as it is packed. Memory beyond the result: the weights once
-// more in sums' precision with columns rounded up to vectors, one tile of sums (256 KiB) a running
+// more in sums' precision with columns rounded up to vectors (of at most 1024 output rows: a tap and block
+// of them a running task), one tile of sums (256 KiB) a running
 // task where y cannot hold them, and what Tiles
 // takes. by_row, the list of the same pairs that core/row_list.hpp describes, or null, is what a depthwise
 // layer reads instead of them; it makes one where it has none. A result element is summed tap by tap, in pair order within a tap, the centre tap first

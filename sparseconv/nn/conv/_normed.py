@@ -79,6 +79,9 @@ def normed(
 ) -> Tensor:  # [N, C]
     """Return `act(layer_norm(x))`, eps 1e-6; a traced graph decides for itself what to keep.
 
+    The gradient of the result is overwritten in the backward pass: only for results that do not
+    leave a layer, so that no gradient of a caller's comes here.
+
     Args:
         x: float [N, C].
         weight: [C].

@@ -123,12 +123,12 @@ class DCNv3_3d(SampledLayer):
             if head is not None:
                 zero_(head)
 
-    def query(
+    def _query(
         self,
         x: SparseTensor,  # [N, C]
         sites: SparseTensor,
     ) -> Tensor:  # [M, C]
-        """Return what the heads predict from."""
+        """Return what the heads predict from; nobody outside may get it, see `normed`."""
         near = self.around(x, sites)
         acts = [name for name, kind in ACTIVATIONS.items() if type(self.act) is kind]
         if type(self.norm) is LayerNorm and acts and not hooked(self.norm) | hooked(self.act):
@@ -159,7 +159,7 @@ class DCNv3_3d(SampledLayer):
         if self.center_scale is not None:
             self.check_target(x, sites)
         out = self.target(x, sites)
-        u = self.query(x, out)
+        u = self._query(x, out)
         values = traceable_linear(x.features, self.input_proj.weight, self.input_proj.bias)
         heads = (self.offset.weight, self.offset.bias), (self.mask.weight, self.mask.bias)
         z = self.sums(x, values, u, *heads, out, softmax=True, renormalize=self.renormalize)
