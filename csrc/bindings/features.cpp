@@ -127,14 +127,18 @@ void bind_features(nb::module_& m) {
       nb::arg("winner"), nb::arg("grad"), nb::arg("threads"), release,
       "Write the gradient: each number to the row that won.");
   m.def(
-      "norm_stats",
-      [](int dtype, std::int64_t rows, std::int64_t channels, Address x, Address mean, Address var,
-         int threads) {
-        norm_stats(dtype, rows, channels, pointer<void>(x), pointer<void>(mean), pointer<void>(var),
-                   threads);
+      "batch_norm",
+      [](int dtype, std::int64_t rows, std::int64_t channels, Address x, Address weight,
+         Address bias, double eps, Address residual, bool relu, Address mean, Address var,
+         Address y, int threads) {
+        batch_norm(dtype, rows, channels, pointer<void>(x), eps, pointer<void>(weight),
+                   pointer<void>(bias), pointer<void>(residual), relu, pointer<void>(mean),
+                   pointer<void>(var), pointer<void>(y), threads);
       },
-      nb::arg("dtype"), nb::arg("rows"), nb::arg("channels"), nb::arg("x"), nb::arg("mean"),
-      nb::arg("var"), nb::arg("threads"), release, "Write mean and biased variance of each column.");
+      nb::arg("dtype"), nb::arg("rows"), nb::arg("channels"), nb::arg("x"), nb::arg("weight"),
+      nb::arg("bias"), nb::arg("eps"), nb::arg("residual"), nb::arg("relu"), nb::arg("mean"),
+      nb::arg("var"), nb::arg("y"), nb::arg("threads"), release,
+      "Write mean and biased variance of each column, and y normalised with them.");
   m.def(
       "norm_apply",
       [](int dtype, std::int64_t rows, std::int64_t channels, Address x, Address mean, Address var,

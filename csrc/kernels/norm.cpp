@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "core/buffer.hpp"
@@ -33,15 +34,14 @@ struct Cut {
   }
 };
 
-// Run run(begin, end) over the rows, last ones first: they were read last and may be cached, and the
-// first ones are what the next op begins with.
+// A task that runs run(begin, end), last rows first: they were read last and may be cached, and the first
+// ones are what the next op begins with.
 template <class Run>
-void backwards(const Cut& cut, std::int64_t rows, int threads, Run&& run) {
-  const std::int64_t tasks = cut.tasks(rows);
-  parallel_tasks(tasks, cut.team(rows, threads), [&](std::int64_t task) {
-    const std::int64_t begin = (tasks - 1 - task) * cut.task;
+auto backwards(const Cut& cut, std::int64_t rows, Run&& run) {
+  return [&cut, rows, run](std::int64_t task) {
+    const std::int64_t begin = (cut.tasks(rows) - 1 - task) * cut.task;
     run(begin, std::min(rows, begin + cut.task));
-  });
+  };
 }
 
 // Values per channel, repeated over a period.
@@ -80,59 +80,105 @@ void fold(const Buffer<T>& period, std::int64_t channels, double* to) {
     for (std::int64_t c = 0; c < channels; ++c) to[c] += double(period[at + c]);
 }
 
+// Mean and biased variance of each channel, task by task and then merged.
+template <class S, class T>
+class Stats {
+ public:
+  Stats(const Loops<S, T>& loops, const Cut& cut, std::int64_t rows, std::int64_t channels,
+        const S* x)
+      : loops_(loops), cut_(cut), rows_(rows), channels_(channels), x_(x),
+        found_(cut.tasks(rows) * channels * 2) {}
+
+  void measure(std::int64_t task) {
+    Buffer<T> middle(cut_.period), sum(cut_.period), squares(cut_.period);
+    Buffer<double> one(2 * channels_);
+    double* into = found_.data() + task * channels_ * 2;
+    std::fill_n(into, 2 * channels_, 0.0);
+    const std::int64_t begin = task * cut_.task, end = std::min(rows_, begin + cut_.task);
+    for (std::int64_t row = begin; row < end; row += cut_.block) {
+      const std::int64_t count = std::min(cut_.block, end - row);
+      const S* block = x_ + row * channels_;
+      // about the first row nothing cancels: it is one of those whose spread is wanted
+      loops_.widen(block, middle.data(), channels_);
+      for (std::int64_t i = channels_; i < cut_.period; ++i) middle[i] = middle[i - channels_];
+      std::fill_n(sum.data(), cut_.period, T(0));
+      std::fill_n(squares.data(), cut_.period, T(0));
+      loops_.moments(block, count * channels_, cut_.period, middle.data(), sum.data(),
+                     squares.data());
+      fold(sum, channels_, one.data());
+      fold(squares, channels_, one.data() + channels_);
+      for (std::int64_t c = 0; c < channels_; ++c) {
+        const double off = one[c] / double(count);
+        one[channels_ + c] = std::max(one[channels_ + c] - one[c] * off, 0.0);
+        one[c] = double(middle[c]) + off;
+      }
+      merge(into, double(row - begin), one.data(), double(count));
+    }
+  }
+
+  void finish(T* mean, T* var) {
+    for (std::int64_t task = 1; task < cut_.tasks(rows_); ++task)
+      merge(found_.data(), double(task * cut_.task), found_.data() + task * channels_ * 2,
+            double(std::min(cut_.task, rows_ - task * cut_.task)));
+    for (std::int64_t c = 0; c < channels_; ++c) {
+      mean[c] = rows_ > 0 ? T(found_[c]) : T(0);
+      var[c] = rows_ > 0 ? T(found_[channels_ + c] / double(rows_)) : T(0);
+    }
+  }
+
+ private:
+  void merge(double* into, double have, const double* other, double more) const {
+    const double share = more / (have + more);
+    for (std::int64_t c = 0; c < channels_; ++c) {
+      const double apart = other[c] - into[c];
+      into[c] += apart * share;
+      into[channels_ + c] += other[channels_ + c] + apart * apart * have * share;
+    }
+  }
+
+  const Loops<S, T>& loops_;
+  const Cut& cut_;
+  std::int64_t rows_, channels_;
+  const S* x_;
+  Buffer<double> found_;  // of each task: means, then sums of squares about them
+};
+
+// y = relu((x - mean) scale + shift + residual) of rows [begin, end).
+template <class S, class T>
+void apply(const Loops<S, T>& loops, const Cut& cut, std::int64_t channels, const S* x,
+           const Affine<T>& use, const S* residual, bool relu, S* y, std::int64_t begin,
+           std::int64_t end) {
+  loops.norm_rows(x + begin * channels, residual == nullptr ? nullptr : residual + begin * channels,
+                  (end - begin) * channels, cut.period, use.mean.data(), use.scale.data(),
+                  use.shift.data(), relu, y + begin * channels);
+}
+
 }  // namespace
 
-void norm_stats(int dtype, std::int64_t rows, std::int64_t channels, const void* x, void* mean,
-                void* var, int threads) {
+void batch_norm(int dtype, std::int64_t rows, std::int64_t channels, const void* x, double eps,
+                const void* weight, const void* bias, const void* residual, bool relu, void* mean,
+                void* var, void* y, int threads) {
   if (channels == 0) return;
   visit_dtype(dtype, [&](const auto& loops, auto s, auto total) {
     using S = decltype(s);
     using T = decltype(total);
     const Cut cut(channels, sizeof(S));
     const S* from = static_cast<const S*>(x);
-    // of each task: means, then sums of squares about them
-    Buffer<double> found(cut.tasks(rows) * channels * 2);
-    const auto merge = [&](double* into, double have, const double* other, double more) {
-      const double share = more / (have + more);
-      for (std::int64_t c = 0; c < channels; ++c) {
-        const double apart = other[c] - into[c];
-        into[c] += apart * share;
-        into[channels + c] += other[channels + c] + apart * apart * have * share;
-      }
-    };
-    parallel_tasks(cut.tasks(rows), cut.team(rows, threads), [&](std::int64_t task) {
-      Buffer<T> middle(cut.period), sum(cut.period), squares(cut.period);
-      Buffer<double> one(2 * channels);
-      double* into = found.data() + task * channels * 2;
-      std::fill_n(into, 2 * channels, 0.0);
-      const std::int64_t begin = task * cut.task, end = std::min(rows, begin + cut.task);
-      for (std::int64_t row = begin; row < end; row += cut.block) {
-        const std::int64_t count = std::min(cut.block, end - row);
-        const S* block = from + row * channels;
-        // about the first row nothing cancels: it is one of those whose spread is wanted
-        loops.widen(block, middle.data(), channels);
-        for (std::int64_t i = channels; i < cut.period; ++i) middle[i] = middle[i - channels];
-        std::fill_n(sum.data(), cut.period, T(0));
-        std::fill_n(squares.data(), cut.period, T(0));
-        loops.moments(block, count * channels, cut.period, middle.data(), sum.data(),
-                      squares.data());
-        fold(sum, channels, one.data());
-        fold(squares, channels, one.data() + channels);
-        for (std::int64_t c = 0; c < channels; ++c) {
-          const double off = one[c] / double(count);
-          one[channels + c] = std::max(one[channels + c] - one[c] * off, 0.0);
-          one[c] = double(middle[c]) + off;
-        }
-        merge(into, double(row - begin), one.data(), double(count));
-      }
-    });
-    for (std::int64_t task = 1; task < cut.tasks(rows); ++task)
-      merge(found.data(), double(task * cut.task), found.data() + task * channels * 2,
-            double(std::min(cut.task, rows - task * cut.task)));
-    for (std::int64_t c = 0; c < channels; ++c) {
-      static_cast<T*>(mean)[c] = rows > 0 ? T(found[c]) : T(0);
-      static_cast<T*>(var)[c] = rows > 0 ? T(found[channels + c] / double(rows)) : T(0);
-    }
+    Stats<S, T> stats(loops, cut, rows, channels, from);
+    std::optional<Affine<T>> use;
+    prefer_large_pages(y, rows * channels * std::int64_t(sizeof(S)));
+    parallel_stages(
+        cut.tasks(rows), cut.tasks(rows), cut.team(2 * rows, threads),
+        [&](std::int64_t task) { stats.measure(task); },
+        [&] {
+          stats.finish(static_cast<T*>(mean), static_cast<T*>(var));
+          use.emplace(cut, channels, Norm{mean, var, weight, bias, eps});
+          return true;
+        },
+        backwards(cut, rows, [&](std::int64_t begin, std::int64_t end) {
+          apply(loops, cut, channels, from, *use, static_cast<const S*>(residual), relu,
+                static_cast<S*>(y), begin, end);
+        }));
   });
 }
 
@@ -144,13 +190,11 @@ void norm_apply(int dtype, std::int64_t rows, std::int64_t channels, const void*
     const Cut cut(channels, sizeof(S));
     const Affine<decltype(total)> use(cut, channels, norm);
     prefer_large_pages(y, rows * channels * std::int64_t(sizeof(S)));
-    backwards(cut, rows, threads, [&](std::int64_t begin, std::int64_t end) {
-      const S* other = static_cast<const S*>(residual);
-      loops.norm_rows(static_cast<const S*>(x) + begin * channels,
-                      other == nullptr ? nullptr : other + begin * channels,
-                      (end - begin) * channels, cut.period, use.mean.data(), use.scale.data(),
-                      use.shift.data(), relu, static_cast<S*>(y) + begin * channels);
-    });
+    parallel_tasks(cut.tasks(rows), cut.team(rows, threads),
+                   backwards(cut, rows, [&](std::int64_t begin, std::int64_t end) {
+                     apply(loops, cut, channels, static_cast<const S*>(x), use,
+                           static_cast<const S*>(residual), relu, static_cast<S*>(y), begin, end);
+                   }));
   });
 }
 
@@ -173,7 +217,7 @@ void norm_grad(int dtype, std::int64_t rows, std::int64_t channels, const void* 
     if (out != nullptr) prefer_large_pages(masked, bytes);
     // of each task: sums of the gradient, then of its products with x - mean
     Buffer<double> found(cut.tasks(rows) * channels * 2);
-    parallel_tasks(cut.tasks(rows), cut.team(rows, threads), [&](std::int64_t task) {
+    const auto measure = [&](std::int64_t task) {
       Buffer<T> sum(cut.period), dot(cut.period);
       Buffer<double> one(channels);
       double* into = found.data() + task * channels * 2;
@@ -192,28 +236,34 @@ void norm_grad(int dtype, std::int64_t rows, std::int64_t channels, const void* 
         fold(dot, channels, one.data());
         for (std::int64_t c = 0; c < channels; ++c) into[channels + c] += one[c];
       }
-    });
-    std::vector<double> sums(2 * channels), precision(channels);
-    for (std::int64_t task = 0; task < cut.tasks(rows); ++task)
-      for (std::int64_t c = 0; c < 2 * channels; ++c) sums[c] += found[task * channels * 2 + c];
-    for (std::int64_t c = 0; c < channels; ++c) {
-      precision[c] = 1 / std::sqrt(double(static_cast<const T*>(norm.var)[c]) + norm.eps);
-      static_cast<T*>(grad_bias)[c] = T(sums[c]);
-      static_cast<T*>(grad_weight)[c] = T(sums[channels + c] * precision[c]);
-    }
-    const double share = batch && rows > 0 ? 1 / double(rows) : 0.0;
-    const Repeated<T> less(cut, channels, [&](std::int64_t c) { return sums[c] * share; });
-    const Repeated<T> slope(cut, channels, [&](std::int64_t c) {
-      return sums[channels + c] * precision[c] * precision[c] * share;
-    });
+    };
+    std::optional<Repeated<T>> less, slope;
+    const auto finish = [&] {
+      std::vector<double> sums(2 * channels), precision(channels);
+      for (std::int64_t task = 0; task < cut.tasks(rows); ++task)
+        for (std::int64_t c = 0; c < 2 * channels; ++c) sums[c] += found[task * channels * 2 + c];
+      for (std::int64_t c = 0; c < channels; ++c) {
+        precision[c] = 1 / std::sqrt(double(static_cast<const T*>(norm.var)[c]) + norm.eps);
+        static_cast<T*>(grad_bias)[c] = T(sums[c]);
+        static_cast<T*>(grad_weight)[c] = T(sums[channels + c] * precision[c]);
+      }
+      const double share = batch && rows > 0 ? 1 / double(rows) : 0.0;
+      less.emplace(cut, channels, [&](std::int64_t c) { return sums[c] * share; });
+      slope.emplace(cut, channels, [&](std::int64_t c) {
+        return sums[channels + c] * precision[c] * precision[c] * share;
+      });
+      return true;
+    };
     // what a residual's mask let through is written already
     const S* let = out == nullptr ? grad : masked;
-    backwards(cut, rows, threads, [&](std::int64_t begin, std::int64_t end) {
-      const std::int64_t first = begin * channels;
-      loops.norm_grad_rows(let + first, from + first, (end - begin) * channels, cut.period,
-                           use.mean.data(), use.scale.data(), use.shift.data(),
-                           relu && out == nullptr, less.data(), slope.data(), to + first);
-    });
+    parallel_stages(cut.tasks(rows), cut.tasks(rows), cut.team(2 * rows, threads), measure, finish,
+                    backwards(cut, rows, [&](std::int64_t begin, std::int64_t end) {
+                      const std::int64_t first = begin * channels;
+                      loops.norm_grad_rows(let + first, from + first, (end - begin) * channels,
+                                           cut.period, use.mean.data(), use.scale.data(),
+                                           use.shift.data(), relu && out == nullptr, less->data(),
+                                           slope->data(), to + first);
+                    }));
   });
 }
 

@@ -14,10 +14,12 @@ struct Norm {
   double eps;
 };
 
-// mean[c] and biased var[c] over the rows of x [N, C], 0 where there are none. Sums run over blocks
-// of a size that depends on C alone, about a row of the block, and are merged in double.
-void norm_stats(int dtype, std::int64_t rows, std::int64_t channels, const void* x, void* mean,
-                void* var, int threads);
+// Norm with the statistics of x [N, C] itself: mean[c] and biased var[c] over its rows, 0 where there are
+// none, and y as norm_apply gives it. Sums run over blocks of a size that depends on C alone, about a row
+// of the block, and are merged in double.
+void batch_norm(int dtype, std::int64_t rows, std::int64_t channels, const void* x, double eps,
+                const void* weight, const void* bias, const void* residual, bool relu, void* mean,
+                void* var, void* y, int threads);
 
 // y = relu(norm(x) + residual) [N, C]; residual may be null, relu left out.
 void norm_apply(int dtype, std::int64_t rows, std::int64_t channels, const void* x,

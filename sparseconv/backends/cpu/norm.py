@@ -35,23 +35,6 @@ def _address(value: Tensor | None) -> int:
     return 0 if value is None else value.data_ptr()
 
 
-def norm_stats(
-    x: Tensor,  # [N, C]
-) -> tuple[Tensor, Tensor]:  # [C], [C]
-    """Return mean and biased variance of each column, 0 where there are no rows."""
-    x = rows("x", x)
-    mean, var = (x.new_empty(x.shape[1], dtype=accumulator(x.dtype)) for _ in range(2))
-    _native.norm_stats(
-        DTYPES[x.dtype],
-        *x.shape,
-        x.data_ptr(),
-        mean.data_ptr(),
-        var.data_ptr(),
-        torch.get_num_threads(),
-    )
-    return mean, var
-
-
 def norm_apply(
     x: Tensor,  # [N, C]
     mean: Tensor,  # [C]
@@ -89,9 +72,26 @@ def batch_norm(
     eps: float,
     relu: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # [N, C], [C], [C]
-    """Return `norm_apply` with the statistics of `x` itself, and these."""
-    mean, var = norm_stats(x)
-    return norm_apply(x, mean, var, weight, bias, residual, eps, relu), mean, var
+    """Return `norm_apply` with the statistics of `x` itself, and these: 0 without rows."""
+    x = rows("x", x)
+    columns = _columns(x, weight=weight, bias=bias)
+    residual = _like("residual", residual, x)
+    mean, var = (x.new_empty(x.shape[1], dtype=accumulator(x.dtype)) for _ in range(2))
+    y = x.new_empty(x.shape)
+    _native.batch_norm(
+        DTYPES[x.dtype],
+        *x.shape,
+        x.data_ptr(),
+        *map(_address, columns),
+        eps,
+        _address(residual),
+        relu,
+        mean.data_ptr(),
+        var.data_ptr(),
+        y.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return y, mean, var
 
 
 def norm_grad(
