@@ -20,6 +20,7 @@ from sparseconv.geometry import Triple
 from sparseconv.nn.conv._base import Convolution
 from sparseconv.nn.conv._input import ChecksInput
 from sparseconv.nn.family import Family
+from sparseconv.nn.hooks import hooked
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -150,9 +151,11 @@ class OctaveConv3d(ChecksInput, nn.Module):
 
     @property
     def exchanges(self) -> bool:
-        """Whether all four convolutions can be one op."""
+        """Whether all four convolutions can be one op, with nobody listening to one of them."""
         odd = all(size % 2 for size in self.high_to_high.kernel_size)
-        return self.stride == 1 and self.groups == 1 and odd and None not in self.paths
+        if self.stride != 1 or self.groups != 1 or not odd or None in self.paths:
+            return False
+        return not any(hooked(path) for path in self.paths)
 
     def _parts(
         self, x: OctTensor | SparseTensor | Tensor
@@ -213,7 +216,7 @@ class SplitOctaveConv3d(nn.Module):
         """Return [N, D] at the sites of `x`, or a dense tensor."""
         conv = self.conv
         conv.check_input(x)
-        if isinstance(x, SparseTensor) and conv.exchanges:
+        if isinstance(x, SparseTensor) and conv.exchanges and not hooked(conv):
             return x.replace(features=exchange(x, None, conv.paths, conv.pool)[0])
         parts = split_octaves(x, self.conv.low_in, self.conv.pool) if self.conv.low_in else x
         y = self.conv(parts)
