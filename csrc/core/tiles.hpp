@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "core/buffer.hpp"
@@ -10,7 +11,36 @@
 
 namespace sparseconv {
 
-// The pairs of every (tile of `rows` output rows, tap), in their order.
+// Where tiles of output rows begin, and behind the last where it ends: whole units, but for that end.
+struct TileBounds {
+  std::int64_t unit;                // rows
+  std::vector<std::int64_t> begin;  // [tiles + 1]
+
+  // Tiles of `rows` each.
+  static TileBounds even(std::int64_t num_out, std::int64_t rows) {
+    TileBounds made{rows, {}};
+    made.begin.reserve(num_out / rows + 2);
+    for (std::int64_t row = 0; row < num_out; row += rows) made.begin.push_back(row);
+    made.begin.push_back(num_out);
+    return made;
+  }
+
+  // Tiles of `most` rows that get smaller towards the end, down to a unit: what threads wait for the last
+  // one at work is the smaller for it.
+  static TileBounds tapering(std::int64_t num_out, std::int64_t most, std::int64_t unit,
+                             int threads) {
+    if (threads == 1 || most <= unit) return even(num_out, most);
+    TileBounds made{unit, {0}};
+    for (std::int64_t row = 0; row < num_out;) {
+      const std::int64_t share = (num_out - row) / (2 * threads) / unit * unit;
+      row = std::min(num_out, row + std::clamp(share, unit, most / unit * unit));
+      made.begin.push_back(row);
+    }
+    return made;
+  }
+};
+
+// The pairs of every (tile of output rows, tap), in their order.
 //
 // Where output rows never fall within a tap the pairs are used in place and only boundaries are
 // found; else they are moved by a stable counting sort, which takes 8 P bytes. Boundaries take
@@ -20,14 +50,7 @@ class Tiles {
   // keep_source: remember where moved pairs came from (8 P bytes more).
   Tiles(const Pairs& pairs, bool ordered, std::int64_t num_out, std::int64_t rows, int threads,
         bool keep_source = false)
-      : in(pairs.in),
-        out(pairs.out),
-        rows(rows),
-        count((num_out + rows - 1) / rows),
-        taps_(pairs.taps),
-        shift_(shift_of(rows)),
-        begin_(count * pairs.taps),
-        end_(count * pairs.taps) {
+      : Tiles(pairs, TileBounds::even(num_out, rows)) {
     if (!ordered) {
       sort(pairs, threads, keep_source);
       return;
@@ -36,14 +59,13 @@ class Tiles {
     parallel_tasks(pairs.taps, team, [&](std::int64_t t) { split(pairs, t); });
   }
 
-  // Of pairs in order, but not yet split: every tap must be, before it is asked for.
-  Tiles(const Pairs& pairs, std::int64_t num_out, std::int64_t rows)
+  // Not yet split, as pairs in order are tap by tap, nor sorted: must be before a pair is asked for.
+  Tiles(const Pairs& pairs, TileBounds bounds)
       : in(pairs.in),
         out(pairs.out),
-        rows(rows),
-        count((num_out + rows - 1) / rows),
+        count(std::int64_t(bounds.begin.size()) - 1),
+        bounds_(std::move(bounds)),
         taps_(pairs.taps),
-        shift_(shift_of(rows)),
         begin_(count * pairs.taps),
         end_(count * pairs.taps) {}
 
@@ -52,7 +74,7 @@ class Tiles {
     const std::int32_t* stop = pairs.out + pairs.segments[t + 1];
     const std::int32_t* from = pairs.out + pairs.segments[t];
     for (std::int64_t tile = 0; tile < count; ++tile) {
-      const std::int64_t bound = (tile + 1) * rows;
+      const std::int64_t bound = bounds_.begin[tile + 1];
       // the boundary is near: search in growing steps first
       std::int64_t step = 8;
       while (step < stop - from && from[step] < bound) step *= 2;
@@ -69,23 +91,29 @@ class Tiles {
   }
   std::int64_t end(std::int64_t tile, std::int64_t tap) const { return end_[tile * taps_ + tap]; }
 
+  // The first output row of a tile, and how many it has.
+  std::int64_t row(std::int64_t tile) const { return bounds_.begin[tile]; }
+  std::int64_t rows(std::int64_t tile) const { return bounds_.begin[tile + 1] - row(tile); }
+
   const std::int32_t* in;                // bucketed pairs
   const std::int32_t* out;               // bucketed pairs
   const std::int64_t* source = nullptr;  // where moved pairs were; null: not moved, or not kept
-  const std::int64_t rows;
   const std::int64_t count;  // tiles
 
- private:
-  // rows where they are a power of 2, which is the usual case, as a shift; -1: not
-  static int shift_of(std::int64_t rows) {
-    int shift = 0;
-    while ((std::int64_t(1) << shift) < rows) ++shift;
-    return (std::int64_t(1) << shift) == rows ? shift : -1;
-  }
-  std::int64_t tile_of(std::int32_t row) const { return shift_ >= 0 ? row >> shift_ : row / rows; }
-
-  // each task writes the counters and the places of one tap alone
+  // Move pairs whose output rows fall to where their tile begins. Each task writes the counters and the
+  // places of one tap alone.
   void sort(const Pairs& pairs, int threads, bool keep_source) {
+    // the tile of a row, by the unit it lies in
+    const std::int64_t unit = bounds_.unit;
+    int shift = 0;  // of the unit, which mostly is a power of 2
+    while ((std::int64_t(1) << shift) < unit) ++shift;
+    const bool shifted = (std::int64_t(1) << shift) == unit;
+    std::vector<std::int32_t> tile_of_unit;
+    for (std::int64_t tile = 0; tile < count; ++tile)
+      tile_of_unit.insert(tile_of_unit.end(), (rows(tile) + unit - 1) / unit, std::int32_t(tile));
+    const auto tile_of = [&](std::int32_t row) {
+      return std::int64_t(tile_of_unit[shifted ? row >> shift : row / unit]);
+    };
     moved_in_ = Buffer<std::int32_t>(pairs.count);
     moved_out_ = Buffer<std::int32_t>(pairs.count);
     if (keep_source) source_ = Buffer<std::int64_t>(pairs.count);
@@ -114,20 +142,21 @@ class Tiles {
     if (keep_source) source = source_.data();
   }
 
+ private:
+  TileBounds bounds_;
   std::int64_t taps_;
-  int shift_;
   std::vector<std::int64_t> begin_, end_;  // [count, taps]
   Buffer<std::int32_t> moved_in_, moved_out_;
   Buffer<std::int64_t> source_;
 };
 
-// Run run(tiles, task) for task in [0, tasks) over tiles of pairs nobody has checked, once make(i) has been run
-// for i in [0, makes): in one parallel region where output rows never fall within a tap.
+// Run run(tiles, task) for task in [0, tasks) over tiles of pairs nobody has checked, once make(i) has
+// been run for i in [0, makes): in one parallel region where output rows never fall within a tap.
 template <class Make, class Run>
-void over_tiles(const Pairs& pairs, std::int64_t num_in, std::int64_t num_out, std::int64_t rows,
+void over_tiles(const Pairs& pairs, std::int64_t num_in, std::int64_t num_out, TileBounds bounds,
                 std::int64_t makes, std::int64_t tasks, int threads, Make&& make, Run&& run) {
   PairCheck check(pairs, num_in, num_out);
-  Tiles split(pairs, num_out, rows);
+  Tiles tiles(pairs, std::move(bounds));
   const std::int64_t pieces = check.pieces(), before = pieces + pairs.taps;
   bool ordered = false;
   parallel_stages(
@@ -136,14 +165,14 @@ void over_tiles(const Pairs& pairs, std::int64_t num_in, std::int64_t num_out, s
         if (i < pieces)
           check.check(i);
         else if (i < before)
-          split.split(pairs, i - pieces);
+          tiles.split(pairs, i - pieces);
         else
           make(i - before);
       },
-      [&] { return ordered = check.finish(); }, [&](std::int64_t task) { run(split, task); });
+      [&] { return ordered = check.finish(); }, [&](std::int64_t task) { run(tiles, task); });
   if (ordered) return;
-  const Tiles moved(pairs, false, num_out, rows, threads);
-  parallel_tasks(tasks, threads, [&](std::int64_t task) { run(moved, task); });
+  tiles.sort(pairs, threads, false);
+  parallel_tasks(tasks, threads, [&](std::int64_t task) { run(tiles, task); });
 }
 
 }  // namespace sparseconv

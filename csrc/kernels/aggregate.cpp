@@ -115,8 +115,8 @@ void aggregate(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_
       const std::int64_t tile = task / tiling.blocks;
       const std::int64_t first = task % tiling.blocks * tiling.channels;
       const std::int64_t width = std::min(tiling.channels, channels - first);
-      const std::int64_t row = tile * tiles.rows;
-      const std::int64_t rows = std::min(tiles.rows, num_out - row);
+      const std::int64_t row = tiles.row(tile);
+      const std::int64_t rows = tiles.rows(tile);
       const std::int64_t begin = tiles.begin(tile, 0), n = tiles.end(tile, 0) - begin;
       S* to = static_cast<S*>(y) + row * channels + first;
       const auto add = [&](T* sums, std::int64_t ld) {

@@ -19,12 +19,11 @@ constexpr std::int64_t block_width = 128;
 constexpr std::int64_t few_rows = 1024;
 constexpr std::int64_t least_width = 32;
 
-std::int64_t rows_of_tile(std::int64_t num_out, std::int64_t row_bytes, std::int64_t blocks,
-                          int threads) {
-  std::int64_t rows = std::clamp(tile_bytes / row_bytes, least_rows, most_rows);
-  while (threads > 1 && rows > least_rows && (num_out + rows - 1) / rows * blocks < 4 * threads)
-    rows /= 2;
-  return rows;
+TileBounds tile_bounds(std::int64_t num_out, std::int64_t row_bytes, std::int64_t blocks,
+                       int threads) {
+  const std::int64_t rows = std::clamp(tile_bytes / row_bytes, least_rows, most_rows);
+  const bool enough = num_out / (2 * least_rows) * blocks >= 4 * threads;
+  return TileBounds::tapering(num_out, rows, enough ? 2 * least_rows : least_rows, threads);
 }
 
 // A block of output columns within one group.
@@ -67,36 +66,38 @@ struct Conv {
   template <class Fill>
   void tile_task(const Tiles& tiles, std::int64_t tile, std::int64_t first, std::int64_t width,
                  std::int64_t wide, bool begun, Fill&& fill) const {
-    const std::int64_t row = tile * tiles.rows;
-    const std::int64_t rows = std::min(tiles.rows, shape.num_out - row);
+    const std::int64_t row = tiles.row(tile), rows = tiles.rows(tile);
     const std::int64_t ld = shape.ldy;
     S* to = y + row * ld + first;
-    const auto finish = [&](T* sums, std::int64_t pitch) {
-      if (residual.from != nullptr) {
-        const bool last = first + width == shape.width;
-        return loops.lift_rows(static_cast<const S*>(residual.rows) + first, residual.ld,
-                               residual.from + row, residual.counts, rows, width,
-                               last ? residual.width - shape.width : 0, sums, pitch, to + width, ld);
-      }
-      for (std::int64_t r = 0; (residual.rows != nullptr || relu) && r < rows; ++r) {
-        const S* other = residual_row(row + r);
-        loops.finish_row(sums + r * pitch, other == nullptr ? nullptr : other + first, width, relu);
-      }
+    const auto lift = [&](T* sums, std::int64_t pitch) {
+      const bool last = first + width == shape.width;
+      loops.lift_rows(static_cast<const S*>(residual.rows) + first, residual.ld,
+                      residual.from + row, residual.counts, rows, width,
+                      last ? residual.width - shape.width : 0, sums, pitch, to + width, ld);
+    };
+    const bool lifts = residual.from != nullptr;
+    const auto finish = [&](T* sums, std::int64_t r) {
+      if (lifts || (residual.rows == nullptr && !relu)) return;
+      const S* other = residual_row(row + r);
+      loops.finish_row(sums, other == nullptr ? nullptr : other + first, width, relu);
     };
     if constexpr (same_type) {
       if (wide == width) {
         if (!begun) start(to, rows, ld, first, width);
         fill(to, ld, row);
-        finish(to, ld);
+        if (lifts) lift(to, ld);
+        for (std::int64_t r = 0; r < rows; ++r) finish(to + r * ld, r);
         return;
       }
     }
     Buffer<T> sums(rows * wide);
     if (!begun) start(sums.data(), rows, wide, first, width);
     fill(sums.data(), wide, row);
-    finish(sums.data(), wide);
-    for (std::int64_t r = 0; r < rows; ++r)
+    if (lifts) lift(sums.data(), wide);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      finish(sums.data() + r * wide, r);
       loops.narrow(sums.data() + r * wide, to + r * ld, width);
+    }
   }
 
   // One weight in the type of sums.
@@ -205,6 +206,10 @@ struct Conv {
       loops.pack(weight + at, strides[1], strides[2], channels, width, to);
       return;
     }
+    if (loops.pack_wide != nullptr) {
+      loops.pack_wide(wide_weight + at, strides[1], strides[2], channels, width, to);
+      return;
+    }
     const bool by_column = strides[1] == 1 && strides[2] != 1;
     const std::int64_t lines = by_column ? width : channels, length = by_column ? channels : width;
     const std::int64_t step = strides[by_column ? 2 : 1], apart = strides[by_column ? 1 : 2];
@@ -248,10 +253,10 @@ struct Conv {
       }
     const std::int64_t kinds = std::int64_t(blocks.size());
     const std::int64_t widest = loops.padded(blocks[0].width);
-    const std::int64_t rows =
-        few > 0 ? few_rows
-                : rows_of_tile(shape.num_out, widest * std::int64_t(sizeof(T)), kinds, threads);
-    const std::int64_t tiles = (shape.num_out + rows - 1) / rows;
+    TileBounds bounds =
+        few > 0 ? TileBounds::even(shape.num_out, few_rows)
+                : tile_bounds(shape.num_out, widest * std::int64_t(sizeof(T)), kinds, threads);
+    const std::int64_t tiles = std::int64_t(bounds.begin.size()) - 1;
     Buffer<T> starts(kinds * widest);
     std::fill_n(starts.data(), starts.size(), T(0));
     for (std::int64_t kind = 0; kind < kinds; ++kind)
@@ -297,8 +302,9 @@ struct Conv {
     };
     // a hundred multiply-adds a nanosecond, half a nanosecond a packed weight
     const std::int64_t work = pairs.count * per_group * shape.width / 64 + packed.size() / 2;
-    over_tiles(pairs, shape.num_in, shape.num_out, rows, 1 + (few > 0 ? 0 : pairs.taps * kinds),
-               tiles * kinds, worth_sharing(work, threads), make, run_task);
+    over_tiles(pairs, shape.num_in, shape.num_out, std::move(bounds),
+               1 + (few > 0 ? 0 : pairs.taps * kinds), tiles * kinds, worth_sharing(work, threads),
+               make, run_task);
   }
 
   void check_rows_of_others() const {

@@ -55,8 +55,9 @@ void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, 
 //
 // Rows of x [N, C] and g [M, D] are dense, as is dW [taps, C / G, D]; dW has the type of x, or with wide that of
 // sums. One task owns a block of dW and walks the
-// pairs of its taps tile by tile in order. Memory beyond the result: the sums of each running task
-// (its block of dW in sums' precision, at most 4 MiB), 130 KiB of its stack, and what Tiles takes.
+// pairs of its taps tile by tile in order. Memory beyond the result: 130 KiB of the stack of each running
+// task, what Tiles takes and, where dW has not the type of sums or a block no whole vectors, the task's
+// sums (its block of dW, at most 4 MiB).
 void conv_grad_weight(int dtype, const ConvShape& shape, const void* x, const void* g,
                       const Pairs& pairs, const std::int64_t* by_row, void* grad_weight, bool wide,
                       int threads);

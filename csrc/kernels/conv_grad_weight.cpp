@@ -20,6 +20,9 @@ constexpr std::int64_t sums_bytes = 4 * 1024 * 1024;
 constexpr std::int64_t least_channels = 16;
 // times its share that a thread may have to do before channels are cut
 constexpr double most_uneven = 1.1;
+// of its share that a thread is given in one task: the rest are small ones, for no two threads are as
+// fast, nor begin at the same time
+constexpr double most_at_once = 0.8;
 
 // Part of the weight: some taps, channels [first_c, +channels) of a group times output columns
 // [first_d, +width).
@@ -59,16 +62,28 @@ struct GradWeight {
       loops.narrow(sums, to + at, n);
   }
 
-  // Taps in parts of about equal numbers of pairs: the largest first, each to the smallest part.
+  // Where the result has the type of sums; else null.
+  T* wide_result() const {
+    if constexpr (sizeof(S) == sizeof(T)) return to;
+    return wide_to;
+  }
+
+  // Taps in parts of about equal numbers of pairs: the largest first, each to the smallest part. On
+  // several threads the smallest taps are parts of their own, taken by whoever comes to an end first.
   TapParts tap_parts(std::int64_t count) const {
     std::vector<std::int64_t> order(pairs.taps), load(count);
     const auto size = [&](std::int64_t t) { return pairs.segments[t + 1] - pairs.segments[t]; };
     std::iota(order.begin(), order.end(), std::int64_t(0));
     std::stable_sort(order.begin(), order.end(),
                      [&](std::int64_t a, std::int64_t b) { return size(a) > size(b); });
+    const double room = double(pairs.count) / double(count) * (threads > 1 ? most_at_once : 1);
     TapParts made{std::vector<std::vector<std::int64_t>>(count), 1};
     for (const std::int64_t t : order) {
       const std::int64_t part = std::min_element(load.begin(), load.end()) - load.begin();
+      if (threads > 1 && load[part] > 0 && double(load[part] + size(t)) > room) {
+        made.parts.push_back({t});
+        continue;
+      }
       load[part] += size(t);
       made.parts[part].push_back(t);
     }
@@ -149,7 +164,7 @@ struct GradWeight {
       const bool enough = blocks() % threads == 0 || blocks() >= 4 * threads;
       const std::int64_t wanted = enough ? 1 : parts_for(blocks());
       taps = tap_parts(std::min(pairs.taps, wanted));
-      const double idle = double(wanted) / double(taps.parts.size());
+      const double idle = double(wanted) / double(std::min(pairs.taps, wanted));
       if (taps.uneven * idle <= most_uneven || step_c <= least_channels) break;
     }
     std::vector<Item> list;
@@ -177,14 +192,17 @@ struct GradWeight {
       const std::int64_t size = item.channels * wide;
       const std::vector<std::int64_t>& taps = *item.taps;
       const std::int64_t count = std::int64_t(taps.size());
-      // sums of a tap are done with where all rows are one tile, and need not leave the cache
-      const bool once = tiles.count == 1;
-      Buffer<T> sums(once ? size : count * size);
-      std::fill_n(sums.data(), sums.size(), T(0));
+      const auto place = [&](std::int64_t t, std::int64_t c) {
+        return (t * per_group + item.first_c + c) * shape.width + item.first_d;
+      };
+      // sums where the result will be, or aside: then those of a tap are done with where all rows are
+      // one tile, and need not leave the cache
+      T* result = wide_result();
+      const bool direct = result != nullptr && wide == item.width, once = tiles.count == 1;
+      Buffer<T> sums(direct ? 0 : once ? size : count * size);
       const auto write = [&](const T* from, std::int64_t t) {
         for (std::int64_t c = 0; c < item.channels; ++c)
-          store(from + c * wide, (t * per_group + item.first_c + c) * shape.width + item.first_d,
-                item.width);
+          store(from + c * wide, place(t, c), item.width);
       };
       const Ready ready(loops);
       for (std::int64_t tile = 0; tile < tiles.count; ++tile)
@@ -194,21 +212,29 @@ struct GradWeight {
           const bool same = k + 1 < count, more = same || tile + 1 < tiles.count;
           const std::int64_t next_tile = same ? tile : tile + 1, next_t = taps[same ? k + 1 : 0];
           const std::int64_t next = more ? tiles.begin(next_tile, next_t) : begin;
-          T* to = sums.data() + (once ? 0 : k * size);
+          T* to = direct ? result + place(taps[k], 0) : sums.data() + (once ? 0 : k * size);
           loops.gather_outer(x + item.group * per_group + item.first_c, shape.ldx,
                              item.channels, g + item.first_d, shape.ldy, item.width,
                              tiles.in + begin, tiles.out + begin, n, tiles.in + next,
-                             tiles.out + next, more ? tiles.end(next_tile, next_t) - next : 0, to);
-          if (!once) continue;
-          write(to, taps[k]);
-          if (n > 0) std::fill_n(to, size, T(0));
+                             tiles.out + next, more ? tiles.end(next_tile, next_t) - next : 0,
+                             tile > 0, to, direct ? shape.width : wide);
+          if (once && !direct) write(to, taps[k]);
         }
-      for (std::int64_t k = 0; !once && k < count; ++k) write(sums.data() + k * size, taps[k]);
+      for (std::int64_t k = 0; !once && !direct && k < count; ++k)
+        write(sums.data() + k * size, taps[k]);
     };
     // a hundred multiply-adds a nanosecond, and as much for a weight as for one of its pairs
     const std::int64_t work = (pairs.count + pairs.taps * 64) * per_group * shape.width / 64;
-    over_tiles(pairs, shape.num_in, shape.num_out, tile_rows, 0, std::int64_t(list.size()),
+    over_tiles(pairs, shape.num_in, shape.num_out, TileBounds::even(shape.num_out, tile_rows), 0,
+               std::int64_t(list.size()),
                worth_sharing(work, threads), [](std::int64_t) {}, run_task);
+  }
+
+  void nothing() const {
+    Buffer<T> zeros(shape.width);
+    std::fill_n(zeros.data(), shape.width, T(0));
+    const std::int64_t rows = pairs.taps * shape.channels / shape.groups;
+    for (std::int64_t row = 0; row < rows; ++row) store(zeros.data(), row * shape.width, shape.width);
   }
 
   void run() const {
@@ -221,9 +247,11 @@ struct GradWeight {
       prefer_large_pages(wide_to != nullptr ? static_cast<void*>(wide_to) : to,
                          pairs.taps * shape.channels / shape.groups * shape.width *
                              std::int64_t(wide_to != nullptr ? sizeof(T) : sizeof(S)));
-    if (!empty && !by_channel && per_group == 0) return general();
+    const bool none = shape.num_out == 0;
+    if (!empty && !none && !by_channel && per_group == 0) return general();
     const bool ordered = listed || check_pairs(pairs, shape.num_in, shape.num_out, threads);
     if (empty) return;
+    if (none) return nothing();
     if (listed) return depthwise(check_row_list(by_row, pairs, shape.num_in, shape.num_out));
     if (per_group > 0) return narrow(ordered, per_group);
     Buffer<std::int64_t> made(row_list_size(shape.num_out, pairs.count));

@@ -243,19 +243,8 @@ struct Moved {
   // acc [high, outer_width] += of rows of slopes and queries; a last strip is narrower than the others
   void outer_strip(const T* slopes, std::int64_t high, const T* from, std::int64_t wide,
                    std::int64_t count, T* acc) const {
-    const std::int64_t ld = outer_width;
-    if (products.padded(wide) == ld) {
-      products.gather_outer(slopes, pitch, high, from, depth, wide, numbers.data(), numbers.data(),
-                            count, numbers.data(), numbers.data(), 0, acc);
-      return;
-    }
-    const std::int64_t narrow = products.padded(wide);
-    Buffer<T> apart(high * narrow);
-    std::fill_n(apart.data(), apart.size(), T(0));
     products.gather_outer(slopes, pitch, high, from, depth, wide, numbers.data(), numbers.data(),
-                          count, numbers.data(), numbers.data(), 0, apart.data());
-    for (std::int64_t j = 0; j < high; ++j)
-      for (std::int64_t c = 0; c < wide; ++c) acc[j * ld + c] += apart[j * narrow + c];
+                          count, numbers.data(), numbers.data(), 0, true, acc, outer_width);
   }
 
   // Of a sum divided by its mass: shares, and the derivatives by them.

@@ -21,8 +21,8 @@ void pool_max(int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t
       const std::int64_t tile = task / tiling.blocks;
       const std::int64_t first = task % tiling.blocks * tiling.channels;
       const std::int64_t width = std::min(tiling.channels, channels - first);
-      const std::int64_t row = tile * tiles.rows;
-      const std::int64_t rows = std::min(tiles.rows, num_out - row);
+      const std::int64_t row = tiles.row(tile);
+      const std::int64_t rows = tiles.rows(tile);
       const std::int64_t begin = tiles.begin(tile, 0), n = tiles.end(tile, 0) - begin;
       S* to = static_cast<S*>(y) + row * channels + first;
       std::int32_t* who = winner + row * channels + first;

@@ -4,11 +4,6 @@
 
 namespace bf16 {
 
-#if defined(__clang__) || __GNUC__ >= 12
-#define CAN_TURN
-#include "simd/turn.inl.hpp"
-#endif
-
 constexpr int vector = 16;         // columns of a register of sums
 constexpr int panel_vectors = 4;   // 24 sums, 4 vectors of weights and a broadcast fit in 32
 constexpr int gemm_chunk = 48;     // pairs gathered at a time: a multiple of every block height
@@ -32,16 +27,9 @@ static inline int panel_size(std::int64_t vectors, int panel) {
   return int(vectors / count) + (panel < int(vectors % count) ? 1 : 0);
 }
 
-static inline void fetch_rows(const Bf16* x, std::int64_t ldx, const std::int32_t* rows, int count,
-                              std::int64_t bytes) {
-  for (int p = 0; p < count; ++p) {
-    const char* row = reinterpret_cast<const char*>(x + rows[p] * ldx);
-    for (std::int64_t b = 0; b < bytes; b += 64) PREFETCH(row + b);
-  }
-}
-
-// Rows that will be gathered next, fetched to the second-level cache while the present ones are
-// multiplied: the first has no room beside them.
+// Rows that will be gathered next, fetched while the present ones are multiplied, some in every block:
+// all at once would wait for one another.
+template <bool far>  // to the second-level cache alone, where the first has no room beside the present rows
 struct Ahead {
   const Bf16* x;
   std::int64_t ldx;
@@ -49,56 +37,16 @@ struct Ahead {
   int count;
   std::int64_t bytes;
 
-  void touch(int begin, int end) const {
+  INLINED void touch(int begin, int end) const {
     if (end > count) end = count;
     for (int p = begin; p < end; ++p) {
       const char* row = reinterpret_cast<const char*>(x + rows[p] * ldx);
-      for (std::int64_t b = 0; b < bytes; b += 64) PREFETCH_FAR(row + b);
+      for (std::int64_t b = 0; b < bytes; b += 64) far ? PREFETCH_FAR(row + b) : PREFETCH(row + b);
     }
   }
 };
 
-// Weights of two channels side by side, columns in panels; an odd last channel gets a zero.
-static void pack(const Bf16* w, std::int64_t stride_c, std::int64_t stride_d,
-                 std::int64_t channels, std::int64_t width, float* to) {
-  std::uint32_t* packed = reinterpret_cast<std::uint32_t*>(to);
-  const std::int64_t vectors = padded(width) / vector;
-  const std::int64_t steps = (channels + 1) / 2;
-  std::int64_t column = 0;
-  for (int panel = 0; panel < panel_count(vectors); ++panel) {
-    const std::int64_t columns = panel_size(vectors, panel) * std::int64_t(vector);
-    const std::int64_t real = width - column < columns ? width - column : columns;
-    const Bf16* from = w + column * stride_d;
-    // blocks of channels: where columns are far apart, reads still meet whole cache lines
-    for (std::int64_t s0 = 0; s0 < steps; s0 += 16) {
-      const std::int64_t s1 = s0 + 16 < steps ? s0 + 16 : steps;
-#ifdef CAN_TURN
-      // the gradient's weights: channels of a column lie together
-      if (stride_c == 1 && real == columns && 2 * (s0 + 16) <= channels) {
-        for (std::int64_t d = 0; d < columns; d += vector)
-          turn(from + 2 * s0 + d * stride_d, 2 * stride_d, packed + s0 * columns + d, columns);
-        continue;
-      }
-#endif
-      for (std::int64_t s = s0; s < s1; ++s) {
-        std::uint32_t* row = packed + s * columns;
-        const Bf16* even = from + 2 * s * stride_c;
-        const Bf16* odd = 2 * s + 1 < channels ? even + stride_c : nullptr;
-        if (stride_d == 1 && odd != nullptr) {
-          for (std::int64_t d = 0; d < real; ++d)
-            row[d] = even[d].bits | std::uint32_t(odd[d].bits) << 16;
-        } else {
-          for (std::int64_t d = 0; d < real; ++d)
-            row[d] = even[d * stride_d].bits |
-                     (odd != nullptr ? std::uint32_t(odd[d * stride_d].bits) << 16 : 0u);
-        }
-        for (std::int64_t d = real; d < columns; ++d) row[d] = 0;
-      }
-    }
-    packed += steps * columns;
-    column += columns;
-  }
-}
+#include "simd/bf16_pack.inl.hpp"
 
 static inline __mmask32 first_of_32(std::int64_t n) {
   return n >= 32 ? ~__mmask32(0) : (__mmask32(1) << n) - 1;
@@ -174,10 +122,16 @@ static inline void last_block(int rest, const Bf16* const* from, const std::uint
 
 template <int NV>
 static void panel_gemm(const Bf16* const* from, const std::uint32_t* w, std::int64_t steps, int n,
-                       float* const* rows, std::int64_t column, const float* start) {
+                       float* const* rows, std::int64_t column, const float* start,
+                       const Ahead<false>& ahead) {
   constexpr int MR = gemm_rows<NV>;
-  int p = 0;
-  for (; p + MR <= n; p += MR) block<NV, MR>(from + p, w, steps, rows + p, column, start);
+  const int share = n >= MR ? (ahead.count + n / MR - 1) / (n / MR) : ahead.count;
+  int p = 0, touched = 0;
+  for (; p + MR <= n; p += MR, touched += share) {
+    ahead.touch(touched, touched + share);
+    block<NV, MR>(from + p, w, steps, rows + p, column, start);
+  }
+  if (n < MR) ahead.touch(0, ahead.count);
   last_block<NV, MR - 1>(n - p, from + p, w, steps, rows + p, column, start);
 }
 
@@ -198,8 +152,9 @@ static void gather_gemm(const Bf16* x, std::int64_t ldx, std::int64_t channels,
     for (int p = 0; p < now; ++p) rows[p] = y + (out[p0 + p] - first) * ldy;
     const bool last = p0 + gemm_chunk >= n;
     const std::int64_t left = last ? next_n : n - p0 - gemm_chunk;
-    fetch_rows(x, ldx, last ? next : in + p0 + gemm_chunk,
-               int(left < gemm_chunk ? left : gemm_chunk), bytes);
+    const int soon = int(left < gemm_chunk ? left : gemm_chunk);
+    const Ahead<false> some = {x, ldx, last ? next : in + p0 + gemm_chunk, soon, bytes};
+    const Ahead<false> none = {x, ldx, nullptr, 0, bytes};
     for (std::int64_t k = 0; k < channels; k += depth) {
       const std::int64_t deep = channels - k < depth ? channels - k : depth;
       for (int p = 0; p < now; ++p) {
@@ -216,10 +171,12 @@ static void gather_gemm(const Bf16* x, std::int64_t ldx, std::int64_t channels,
       for (int panel = 0; panel < panel_count(vectors); ++panel) {
         const int size = panel_size(vectors, panel);
         const std::uint32_t* part = w + k / 2 * size * vector;
-        if (size == 1) panel_gemm<1>(from, part, steps, now, rows, column, begin);
-        if (size == 2) panel_gemm<2>(from, part, steps, now, rows, column, begin);
-        if (size == 3) panel_gemm<3>(from, part, steps, now, rows, column, begin);
-        if (size == 4) panel_gemm<4>(from, part, steps, now, rows, column, begin);
+        const bool end = k + depth >= channels && panel + 1 == panel_count(vectors);
+        const Ahead<false>& ahead = end ? some : none;
+        if (size == 1) panel_gemm<1>(from, part, steps, now, rows, column, begin, ahead);
+        if (size == 2) panel_gemm<2>(from, part, steps, now, rows, column, begin, ahead);
+        if (size == 3) panel_gemm<3>(from, part, steps, now, rows, column, begin, ahead);
+        if (size == 4) panel_gemm<4>(from, part, steps, now, rows, column, begin, ahead);
         w += all_steps * size * vector;
         column += size * std::int64_t(vector);
       }
@@ -249,10 +206,11 @@ static inline void interleave(const Bf16* even, const Bf16* odd, std::uint32_t* 
   if (n - i > vector) _mm512_store_si512(to + i + vector, _mm512_permutex2var_epi16(a, high, b));
 }
 
-// acc[m][0 : NV vectors] += sum over steps of a[s][m] b[s][0 : NV vectors], for m < MR.
+// acc[m][0 : NV vectors] += sum over steps of a[s][m] b[s][0 : NV vectors], for m < MR; or = where nothing
+// has begun.
 template <int NV, int MR>
 static inline void outer_block(const std::uint32_t* a, const std::uint32_t* b, int steps,
-                               float* acc, std::int64_t ldacc) {
+                               bool begun, float* acc, std::int64_t lda) {
   __m512 sum[MR][NV];
   UNROLL for (int m = 0; m < MR; ++m) {
     UNROLL for (int n = 0; n < NV; ++n) sum[m][n] = _mm512_setzero_ps();
@@ -269,45 +227,54 @@ static inline void outer_block(const std::uint32_t* a, const std::uint32_t* b, i
     b += outer_pitch;
   }
   UNROLL for (int m = 0; m < MR; ++m) {
-    UNROLL for (int n = 0; n < NV; ++n) add(acc + m * ldacc + n * vector, sum[m][n]);
+    float* row = acc + m * lda;
+    if (begun) {
+      UNROLL for (int n = 0; n < NV; ++n) add(row + n * vector, sum[m][n]);
+    } else {
+      UNROLL for (int n = 0; n < NV; ++n) _mm512_storeu_ps(row + n * vector, sum[m][n]);
+    }
   }
 }
 
 template <int NV, int MR>
 static inline void last_outer(int rest, const std::uint32_t* a, const std::uint32_t* b, int steps,
-                              float* acc, std::int64_t ldacc) {
+                              bool begun, float* acc, std::int64_t lda) {
   if constexpr (MR > 0) {
     if (rest == MR)
-      outer_block<NV, MR>(a, b, steps, acc, ldacc);
+      outer_block<NV, MR>(a, b, steps, begun, acc, lda);
     else
-      last_outer<NV, MR - 1>(rest, a, b, steps, acc, ldacc);
+      last_outer<NV, MR - 1>(rest, a, b, steps, begun, acc, lda);
   }
 }
 
 template <int NV>
 static void panel_outer(const std::uint32_t* a, int channels, const std::uint32_t* b, int steps,
-                        float* acc, std::int64_t ldacc, const Ahead& ahead_a,
-                        const Ahead& ahead_b) {
+                        bool begun, float* acc, std::int64_t lda, const Ahead<true>& ahead_a,
+                        const Ahead<true>& ahead_b) {
   constexpr int MR = outer_rows<NV>;
   const int share = (outer_chunk * MR + channels - 1) / channels;
   int c = 0, touched = 0;
   for (; c + MR <= channels; c += MR, touched += share) {
     ahead_a.touch(touched, touched + share);
     ahead_b.touch(touched, touched + share);
-    outer_block<NV, MR>(a + c, b, steps, acc + c * ldacc, ldacc);
+    outer_block<NV, MR>(a + c, b, steps, begun, acc + c * lda, lda);
   }
-  last_outer<NV, MR - 1>(channels - c, a + c, b, steps, acc + c * ldacc, ldacc);
+  last_outer<NV, MR - 1>(channels - c, a + c, b, steps, begun, acc + c * lda, lda);
 }
 
 static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels, const Bf16* g,
                          std::int64_t ldg, std::int64_t width, const std::int32_t* in,
                          const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
-                         const std::int32_t* next_out, std::int64_t next_n, float* acc) {
+                         const std::int32_t* next_out, std::int64_t next_n, bool begun, float* acc,
+                         std::int64_t lda) {
   alignas(64) std::uint32_t a[outer_chunk / 2 * outer_pitch];
   alignas(64) std::uint32_t b[outer_chunk / 2 * outer_pitch];
   alignas(64) const Bf16 none[outer_limit] = {};  // the partner of an odd last pair
   const std::int64_t wide = padded(width);
-  for (std::int64_t p0 = 0; p0 < n; p0 += outer_chunk) {
+  for (std::int64_t c = 0; n == 0 && !begun && c < channels; ++c)
+    for (std::int64_t d = 0; d < wide; d += vector)
+      _mm512_storeu_ps(acc + c * lda + d, _mm512_setzero_ps());
+  for (std::int64_t p0 = 0; p0 < n; p0 += outer_chunk, begun = true) {
     const int now = int(n - p0 < outer_chunk ? n - p0 : outer_chunk);
     const std::int32_t* i = in + p0;
     const std::int32_t* o = out + p0;
@@ -321,8 +288,8 @@ static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels,
     const std::int64_t left = last ? next_n : n - p0 - outer_chunk;
     const int soon = int(left < outer_chunk ? left : outer_chunk);
     const std::int64_t bytes = sizeof(Bf16);
-    Ahead ahead_a = {x, ldx, last ? next_in : i + outer_chunk, soon, channels * bytes};
-    Ahead ahead_b = {g, ldg, last ? next_out : o + outer_chunk, soon, width * bytes};
+    Ahead<true> ahead_a = {x, ldx, last ? next_in : i + outer_chunk, soon, channels * bytes};
+    Ahead<true> ahead_b = {g, ldg, last ? next_out : o + outer_chunk, soon, width * bytes};
     const int steps = (now + 1) / 2;
     std::int64_t column = 0;
     for (int panel = 0; panel < panel_count(wide / vector); ++panel) {
@@ -330,10 +297,10 @@ static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels,
       const std::uint32_t* from = b + column;
       float* to = acc + column;
       const int rows = int(channels);
-      if (size == 1) panel_outer<1>(a, rows, from, steps, to, wide, ahead_a, ahead_b);
-      if (size == 2) panel_outer<2>(a, rows, from, steps, to, wide, ahead_a, ahead_b);
-      if (size == 3) panel_outer<3>(a, rows, from, steps, to, wide, ahead_a, ahead_b);
-      if (size == 4) panel_outer<4>(a, rows, from, steps, to, wide, ahead_a, ahead_b);
+      if (size == 1) panel_outer<1>(a, rows, from, steps, begun, to, lda, ahead_a, ahead_b);
+      if (size == 2) panel_outer<2>(a, rows, from, steps, begun, to, lda, ahead_a, ahead_b);
+      if (size == 3) panel_outer<3>(a, rows, from, steps, begun, to, lda, ahead_a, ahead_b);
+      if (size == 4) panel_outer<4>(a, rows, from, steps, begun, to, lda, ahead_a, ahead_b);
       ahead_a.count = ahead_b.count = 0;
       column += size * std::int64_t(vector);
     }

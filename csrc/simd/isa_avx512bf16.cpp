@@ -19,6 +19,7 @@ void improve(Table& table) {
   table.name = "avx512bf16";
   table.bf16.padded = bf16::padded;
   table.bf16.pack = bf16::pack;
+  table.bf16.pack_wide = bf16::pack_wide;
   table.bf16.gather_gemm = bf16::gather_gemm;
   table.bf16.gather_outer = bf16::gather_outer;
   table.bf16_rate = bf16::rate();

@@ -101,6 +101,10 @@ struct Loops {
   // packed <- w[c * stride_c + d * stride_d], c < channels, d < width, in column panels.
   void (*pack)(const S* w, std::int64_t stride_c, std::int64_t stride_d, std::int64_t channels,
                std::int64_t width, T* packed);
+  // The same of weights in the type of sums, rounded as by narrow or, where products take denormals for
+  // zero, to zero. Null where rounding first is as good.
+  void (*pack_wide)(const T* w, std::int64_t stride_c, std::int64_t stride_d,
+                    std::int64_t channels, std::int64_t width, T* packed) = nullptr;
 
   // y[out[p] - first] += x[in[p]] W for pairs in order; a repeated output row is right.
   // Where start [padded(width)] is given, rows are written instead: start + x[in[p]] W. Not for 0
@@ -112,14 +116,15 @@ struct Loops {
                       std::int64_t n, std::int64_t first, T* y, std::int64_t ldy, const T* start,
                       const std::int32_t* next, std::int64_t next_n);
 
-  // acc[c][d] += sum over pairs of x[in[p]][c] g[out[p]][d]; acc is [channels][padded(width)].
-  // channels and width are at most outer_limit. The sum is cut in chunks of a fixed number of
-  // pairs, so an element does not depend on how the caller splits channels and width. Rows of the
-  // next_n pairs of the call to come are fetched meanwhile.
+  // acc[c][d] += sum over pairs of x[in[p]][c] g[out[p]][d], or where nothing has `begun` is set to it;
+  // acc is [channels][padded(width)] with row pitch lda. channels and width are at most outer_limit. The
+  // sum is cut in chunks of a fixed number of pairs, so an element does not depend on how the caller
+  // splits channels and width. Rows of the next_n pairs of the call to come are fetched meanwhile.
   void (*gather_outer)(const S* x, std::int64_t ldx, std::int64_t channels, const S* g,
                        std::int64_t ldg, std::int64_t width, const std::int32_t* in,
                        const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
-                       const std::int32_t* next_out, std::int64_t next_n, T* acc);
+                       const std::int32_t* next_out, std::int64_t next_n, bool begun, T* acc,
+                       std::int64_t lda);
 
   // Columns of sums that the loops below need for a row; the results are the first `channels`.
   std::int64_t (*tap_width)(std::int64_t channels, std::int64_t groups);

@@ -192,13 +192,18 @@ static void gather_gemm(const Bf16* x, std::int64_t ldx, std::int64_t channels,
 }
 
 // A tile of sums, 16 channels x 16 columns, += products of `blocks` times 32 pairs; two side by
-// side where `two`.
+// side where `two`; or = where nothing has begun.
 static inline void outer_block(const std::uint32_t* a, const std::uint32_t* b, bool two,
-                               std::int64_t blocks, float* acc, std::int64_t ldacc) {
+                               std::int64_t blocks, bool begun, float* acc, std::int64_t lda) {
   constexpr std::int64_t a_row = 4 * (outer_steps + side), b_row = 4 * outer_pitch;
-  const std::int64_t row = 4 * ldacc;
-  TILE_LOAD(0, acc, row);
-  if (two) TILE_LOAD(1, acc + side, row);
+  const std::int64_t row = 4 * lda;
+  if (begun) {
+    TILE_LOAD(0, acc, row);
+    if (two) TILE_LOAD(1, acc + side, row);
+  } else {
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+  }
   for (std::int64_t k = 0; k < blocks; ++k) {
     TILE_LOAD(4, a + k * side, a_row);
     TILE_LOAD(6, b + k * side * outer_pitch, b_row);
@@ -215,7 +220,8 @@ static inline void outer_block(const std::uint32_t* a, const std::uint32_t* b, b
 static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels, const Bf16* g,
                          std::int64_t ldg, std::int64_t width, const std::int32_t* in,
                          const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
-                         const std::int32_t* next_out, std::int64_t next_n, float* acc) {
+                         const std::int32_t* next_out, std::int64_t next_n, bool begun, float* acc,
+                         std::int64_t lda) {
   // steps are two pairs: of x channels by steps, of g steps by columns
   constexpr std::int64_t a_pitch = outer_steps + side;
   alignas(64) std::uint32_t a[outer_limit * a_pitch];
@@ -223,7 +229,9 @@ static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels,
   alignas(64) std::uint32_t square[side * side];
   alignas(64) float rest[side * outer_limit];
   const std::int64_t wide = padded(width);
-  for (std::int64_t p0 = 0; p0 < n; p0 += outer_chunk) {
+  for (std::int64_t c = 0; n == 0 && !begun && c < channels; ++c)
+    std::memset(acc + c * lda, 0, sizeof(float) * wide);
+  for (std::int64_t p0 = 0; p0 < n; p0 += outer_chunk, begun = true) {
     const int now = int(n - p0 < outer_chunk ? n - p0 : outer_chunk);
     const std::int32_t* i = in + p0;
     const std::int32_t* o = out + p0;
@@ -251,16 +259,19 @@ static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels,
     }
     for (std::int64_t c = 0; c < channels; c += side) {
       const std::int64_t real = channels - c < side ? channels - c : side;
-      float* sums = acc + c * wide;
-      if (real < side) {
-        // a tile has 16 rows, of which acc may lack the last
-        std::memcpy(rest, sums, sizeof(float) * real * wide);
-        std::memset(rest + real * wide, 0, sizeof(float) * (side - real) * wide);
-        sums = rest;
-      }
+      // a tile has 16 rows, of which acc may lack the last
+      const bool aside = real < side;
+      float* sums = aside ? rest : acc + c * lda;
+      const std::int64_t ld = aside ? wide : lda;
+      for (std::int64_t r = 0; aside && begun && r < side; ++r)
+        if (r < real)
+          std::memcpy(rest + r * wide, acc + (c + r) * lda, sizeof(float) * wide);
+        else
+          std::memset(rest + r * wide, 0, sizeof(float) * wide);
       for (std::int64_t d = 0; d < wide; d += 2 * side)
-        outer_block(a + c * a_pitch, b + d, d + side < wide, blocks, sums + d, wide);
-      if (real < side) std::memcpy(acc + c * wide, rest, sizeof(float) * real * wide);
+        outer_block(a + c * a_pitch, b + d, d + side < wide, blocks, begun, sums + d, ld);
+      for (std::int64_t r = 0; aside && r < real; ++r)
+        std::memcpy(acc + (c + r) * lda, rest + r * wide, sizeof(float) * wide);
     }
   }
 }
@@ -269,6 +280,7 @@ static void improve(Loops<Bf16, float>& loops) {
   few_channels = loops;
   loops.padded = padded;
   loops.pack = pack;
+  loops.pack_wide = nullptr;
   loops.gather_gemm = gather_gemm;
   loops.gather_outer = gather_outer;
   loops.begin = begin;

@@ -84,6 +84,12 @@ def test_nothing_there(isa, n, m, pairs):
             assert torch.equal(y, b.expand(m, width))
         grad = cpu.conv_grad_weight(x, y, in_rows, out_rows, segments, 1)
         assert grad.shape == (4, channels, width)
+    x, g = torch.randn(n, 3).bfloat16(), torch.randn(m, 16).bfloat16()
+    kind = in_rows, out_rows, segments, 1, False, False
+    for unrounded in (False, True):
+        found = cpu.conv_grad_weight(x, g, *kind, unrounded)
+        agree.dtype = torch.bfloat16
+        agree(found, reference.conv_grad_weight(x, g, *kind, unrounded))
 
 
 def test_no_taps():
@@ -191,6 +197,44 @@ def test_a_wide_weight_is_rounded_and_its_gradient_is_not(isa, dtype, channels, 
     assert unrounded.dtype == torch.float32 and torch.equal(unrounded.to(dtype), rounded)
     agree.dtype = torch.float32
     agree(unrounded, reference.conv_grad_weight(x, g, *kind, True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_every_kind_of_wide_weight_is_rounded_as_torch_does(isa, dtype):
+    # halves between two numbers, infinities, numbers beyond the largest and none; x picks them out
+    near = torch.tensor([1.0, -3.0, 0.5, 2.0**-12, 1e-30, 300.0])
+    steps = torch.arange(-4, 5) * 2.0**-9
+    odd = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, 3.4e38, -3.4e38, torch.nan, 65519.0])
+    numbers = torch.cat([(near[:, None] * (1 + steps)).flatten(), odd])
+    n = len(numbers)
+    for channels in (1, 2, 40):
+        w = torch.zeros(1, channels, n)
+        w[0, channels - 1] = numbers
+        x = torch.zeros(1, channels).to(dtype)
+        x[0, channels - 1] = 1
+        row, segments = torch.zeros(1, dtype=torch.int32), torch.tensor([0, 1])
+        for view in (w, w.mT.contiguous().mT):
+            y = cpu.conv(x, view, None, row, row, segments, 1, 1)
+            # zeros of either sign: a sum begins with 0
+            torch.testing.assert_close(y[0], numbers.to(dtype), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("width", [5, 32])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gradients_of_taps_whose_pairs_lie_in_one_tile_or_nowhere(isa, dtype, width, threads):
+    m, channels = 5000, 16
+    places = [torch.arange(0), torch.arange(4900, 5000), torch.arange(100), torch.arange(0, m, 7)]
+    out_rows = torch.cat([*places, places[0]]).to(torch.int32)
+    segments = torch.tensor([0, *(len(p) for p in places), 0]).cumsum(0)
+    in_rows = torch.randint(40, out_rows.shape, dtype=torch.int32)
+    x, g = torch.randn(40, channels).to(dtype), torch.randn(m, width).to(dtype)
+    kind = in_rows, out_rows, segments, 1, False, False
+    torch.set_num_threads(threads)
+    agree.dtype = torch.float32
+    found = cpu.conv_grad_weight(x, g, *kind, True)
+    agree(found, reference.conv_grad_weight(x, g, *kind, True))
+    assert not found[0].any() and not found[4].any()
 
 
 def test_a_weight_of_another_dtype_is_refused():
