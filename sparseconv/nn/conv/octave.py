@@ -151,11 +151,9 @@ class OctaveConv3d(ChecksInput, nn.Module):
 
     @property
     def exchanges(self) -> bool:
-        """Whether all four convolutions can be one op, with nobody listening to one of them."""
+        """Whether all four convolutions can be one op."""
         odd = all(size % 2 for size in self.high_to_high.kernel_size)
-        if self.stride != 1 or self.groups != 1 or not odd or None in self.paths:
-            return False
-        return not any(hooked(path) for path in self.paths)
+        return self.stride == 1 and self.groups == 1 and odd and None not in self.paths
 
     def _parts(
         self, x: OctTensor | SparseTensor | Tensor
