@@ -1,7 +1,7 @@
 """Sparse 3D convolutions for point clouds."""
 
 # isort: off
-import torch as _torch  # noqa: F401  first, so that one OpenMP runtime serves both
+import torch as _torch  # noqa: F401  first: its libraries settle which runtimes are loaded
 
 # isort: on
 import importlib

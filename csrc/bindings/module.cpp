@@ -10,16 +10,6 @@ NB_MODULE(_native, m) {
   m.def("available_isas", &available_isas,
         "Instruction sets this build and machine can run, slowest first.");
   m.def("set_isa", &set_isa, nb::arg("name"), "Force an instruction set.");
-  m.def(
-      "openmp",
-      [] {
-#ifdef _OPENMP
-        return true;
-#else
-        return false;
-#endif
-      },
-      "Whether the kernels can use more than one thread.");
   m.def("keep_freed_memory", &keep_freed_memory,
         "Keep freed memory in the process; whether the C library can.");
   bind_coords(m);
