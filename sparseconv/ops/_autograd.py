@@ -8,7 +8,12 @@ from torch._ops import OpOverload
 
 # In each call torch goes through the schema, for defaults that no schema of ours has: a sixth of
 # the time a training step spends outside of kernels. What the short way needs is not documented.
-_PARTS = ("_AutoDispatchBelowAutograd", "_after_autograd_keyset", "_any_requires_grad")
+_PARTS = (
+    "_AutoDispatchBelowAutograd",
+    "_after_autograd_keyset",
+    "_after_ADInplaceOrView_keyset",
+    "_any_requires_grad",
+)
 _DIRECT = all(hasattr(torch._C, part) for part in _PARTS) and hasattr(OpOverload, "redispatch")
 
 
@@ -17,6 +22,7 @@ def register(
     op: OpOverload,
     setup: Callable | None,
     backward: Callable,
+    on_cpu: Callable,
     *,
     direct: bool = _DIRECT,
 ) -> None:
@@ -27,17 +33,24 @@ def register(
         op: its default overload.
         setup: `setup(ctx, inputs, output)`, saves what `backward` needs.
         backward: `backward(ctx, *grads)`, a gradient or None for each argument of the op.
+        on_cpu: what is registered for CPU tensors.
         direct: whether to take the short way; False where this torch lacks what it needs.
     """
     if not direct:
         torch.library.register_autograd(op, backward, setup_context=setup, lib=library)
         return
-    library.impl(op._opname, _direct(op, setup, backward), "Autograd", with_keyset=True)
+    library.impl(op._opname, _direct(op, setup, backward, on_cpu), "Autograd", with_keyset=True)
 
 
-def _direct(op: OpOverload, setup: Callable | None, backward: Callable) -> Callable:
+def _direct(
+    op: OpOverload, setup: Callable | None, backward: Callable, on_cpu: Callable
+) -> Callable:
     def below(keyset: torch._C.DispatchKeySet, args: tuple) -> Tensor | tuple[Tensor, ...]:
         with torch._C._AutoDispatchBelowAutograd():
+            rest = keyset & torch._C._after_ADInplaceOrView_keyset
+            # plain CPU tensors that no mode looks at: torch would call just this
+            if rest.highestPriorityTypeId() == torch._C.DispatchKey.CPU:
+                return on_cpu(*args)
             return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
 
     class Differentiable(torch.autograd.Function):

@@ -79,7 +79,7 @@ def define(
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
     op = getattr(torch.ops.sparseconv, name).default
     if backward is not None:
-        register(LIBRARY, op, setup, backward)
+        register(LIBRARY, op, setup, backward, on_cpu)
     return op
 
 

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparseconv.ops import _autograd
 
@@ -13,7 +14,12 @@ LIBRARY = torch.library.Library("sparseconv_test", "FRAGMENT")
 def toy(name, direct):
     """Return an op `a b^2 + s`, whose gradients are made of itself."""
     LIBRARY.define(f"{name}(Tensor a, Tensor? b, float s) -> Tensor")
-    LIBRARY.impl(name, lambda a, b, s: a * b * b + s if b is not None else a + s, "CPU")
+
+    def on_cpu(a, b, s):
+        assert not a.is_neg(), "given a view"
+        return a * b * b + s if b is not None else a + s
+
+    LIBRARY.impl(name, on_cpu, "CPU")
     torch.library.register_fake(
         f"sparseconv_test::{name}", lambda a, b, s: torch.empty_like(a), lib=LIBRARY
     )
@@ -29,7 +35,7 @@ def toy(name, direct):
         to_b = None if b is None else 2 * a * b * grad
         return op(grad, b, 0.0), to_b, None
 
-    _autograd.register(LIBRARY, op, setup, backward, direct=direct)
+    _autograd.register(LIBRARY, op, setup, backward, on_cpu, direct=direct)
     return op
 
 
@@ -65,6 +71,30 @@ def test_no_gradient_is_recorded_where_none_is_wanted(ops):
     assert not ops[0](a, a, 0.0).requires_grad
     with torch.no_grad():
         assert not ops[0](a.requires_grad_(), None, 0.0).requires_grad
+
+
+class Seen(TorchDispatchMode):
+    """Names of the ops that come by."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names = [*getattr(self, "names", []), func._opname]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_modes_see_the_op_and_views_are_resolved_before_it(ops, grad):
+    """The short way to the kernel is for plain tensors that nobody looks at."""
+    a = torch.randn(5, requires_grad=grad)
+    for op in ops:
+        with Seen() as seen:
+            op(a, a, 0.0)
+        assert seen.names[0] == op._opname
+        # a view whose numbers are stored with the other sign
+        minus = torch.randn(5, dtype=torch.complex64).conj().imag
+        assert minus.is_neg()
+        torch.testing.assert_close(op(minus, None, 0.0), minus.resolve_neg())
+        meta = op(torch.empty(5, device="meta"), None, 0.0)
+        assert meta.is_meta
 
 
 def test_it_compiles_and_passes_opcheck(ops):
