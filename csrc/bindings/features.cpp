@@ -17,7 +17,8 @@ void bind_features(nb::module_& m) {
          std::int64_t width, std::int64_t groups, Address x, std::int64_t ldx, Address weight,
          bool wide_weight, std::int64_t stride_t, std::int64_t stride_c, std::int64_t stride_d,
          Address bias, Address in, Address out, Address segments, std::int64_t taps,
-         std::int64_t count, Address by_row, Address residual, std::int64_t ld_residual,
+         std::int64_t count, Address by_row, Address mean, Address var, Address norm_weight,
+         Address norm_bias, double eps, Address residual, std::int64_t ld_residual,
          Address residual_rows, Address residual_counts, std::int64_t num_residual,
          std::int64_t residual_width, bool relu,
          Address y, std::int64_t ldy, int threads) {
@@ -25,6 +26,8 @@ void bind_features(nb::module_& m) {
         conv(dtype, {num_in, num_out, channels, width, groups, ldx, ldy}, pointer<void>(x),
              pointer<void>(weight), wide_weight, strides, pointer<void>(bias),
              pairs_of(in, out, segments, taps, count), pointer<const std::int64_t>(by_row),
+             {pointer<void>(mean), pointer<void>(var), pointer<void>(norm_weight),
+              pointer<void>(norm_bias), eps},
              {pointer<void>(residual), ld_residual, pointer<const std::int32_t>(residual_rows),
               pointer<const std::int64_t>(residual_counts), num_residual, residual_width},
              relu, pointer<void>(y), threads);
@@ -33,11 +36,13 @@ void bind_features(nb::module_& m) {
       nb::arg("width"), nb::arg("groups"), nb::arg("x"), nb::arg("ldx"), nb::arg("weight"),
       nb::arg("wide_weight"), nb::arg("stride_t"), nb::arg("stride_c"), nb::arg("stride_d"),
       nb::arg("bias"), nb::arg("in"), nb::arg("out"), nb::arg("segments"), nb::arg("taps"),
-      nb::arg("count"), nb::arg("by_row"), nb::arg("residual"), nb::arg("ld_residual"),
+      nb::arg("count"), nb::arg("by_row"), nb::arg("mean"), nb::arg("var"),
+      nb::arg("norm_weight"), nb::arg("norm_bias"), nb::arg("eps"), nb::arg("residual"),
+      nb::arg("ld_residual"),
       nb::arg("residual_rows"), nb::arg("residual_counts"), nb::arg("num_residual"), nb::arg("residual_width"), nb::arg("relu"),
       nb::arg("y"), nb::arg("ldy"), nb::arg("threads"), release,
-      "Write y; by_row, bias, residual and its rows 0 for none; ValueError where the pairs do not "
-      "fit.");
+      "Write y; by_row, bias, what normalises, residual and its rows 0 for none; ValueError where "
+      "the pairs do not fit.");
   m.def(
       "conv_grad_weight",
       [](int dtype, std::int64_t num_in, std::int64_t num_out, std::int64_t channels,

@@ -42,10 +42,13 @@ struct Conv {
   const S* bias;
   const Pairs& pairs;
   const std::int64_t* by_row;  // or null
+  const Norm& norm;
   const Residual& residual;
   bool relu;
   S* y;
   int threads;
+  // of the norm: mean, scale and shift, side by side
+  Buffer<T> columns{norm.mean == nullptr ? 0 : 3 * shape.width};
 
   static constexpr bool same_type = sizeof(S) == sizeof(T);
 
@@ -55,6 +58,27 @@ struct Conv {
     std::fill_n(sums, width, T(0));
     if (bias != nullptr) loops.widen(bias + first, sums, width);
     for (std::int64_t r = 1; r < rows; ++r) std::copy_n(sums, width, sums + r * ld);
+  }
+
+  // Whether sums are the result.
+  bool plain() const { return norm.mean == nullptr && residual.rows == nullptr && !relu; }
+
+  void fill_columns() {
+    if (norm.mean == nullptr) return;
+    T* const mean = columns.data();
+    for (std::int64_t c = 0; c < shape.width; ++c) {
+      mean[c] = norm.mean_of<T>(c);
+      mean[shape.width + c] = norm.scale_of<T>(c);
+      mean[2 * shape.width + c] = norm.shift_of<T>(c);
+    }
+  }
+
+  // Normalise sums of a row from a column on, add the residual's row and take the ReLU.
+  void finish_row(T* sums, const S* other, std::int64_t first, std::int64_t width) const {
+    const bool normed = norm.mean != nullptr;
+    const T* const mean = normed ? columns.data() + first : nullptr;
+    loops.finish_row(sums, mean, normed ? mean + shape.width : nullptr,
+                     normed ? mean + 2 * shape.width : nullptr, other, width, relu);
   }
 
   const S* residual_row(std::int64_t row) const {
@@ -77,9 +101,9 @@ struct Conv {
     };
     const bool lifts = residual.from != nullptr;
     const auto finish = [&](T* sums, std::int64_t r) {
-      if (lifts || (residual.rows == nullptr && !relu)) return;
+      if (lifts || plain()) return;
       const S* other = residual_row(row + r);
-      loops.finish_row(sums, other == nullptr ? nullptr : other + first, width, relu);
+      finish_row(sums, other == nullptr ? nullptr : other + first, first, width);
     };
     if constexpr (same_type) {
       if (wide == width) {
@@ -109,11 +133,11 @@ struct Conv {
     return wide;
   }
 
-  // Add residuals, take the ReLU and write a block of rows.
+  // Normalise, add residuals, take the ReLU and write a block of rows.
   void finish_block(T* sums, std::int64_t first, std::int64_t rows, bool past) const {
     const std::int64_t width = shape.width, at = first * width;
-    for (std::int64_t r = 0; (residual.rows != nullptr || relu) && r < rows; ++r)
-      loops.finish_row(sums + r * width, residual_row(first + r), width, relu);
+    for (std::int64_t r = 0; !plain() && r < rows; ++r)
+      finish_row(sums + r * width, residual_row(first + r), 0, width);
     loops.put_rows(sums, width, rows, width, y + at, past);
   }
 
@@ -158,7 +182,7 @@ struct Conv {
     Buffer<T> starts(width);
     start(starts.data(), 1, width, 0, width);
     const bool past = past_caches(shape.num_out * width * std::int64_t(sizeof(S)));
-    const bool direct = same_type && residual.rows == nullptr && !relu;
+    const bool direct = same_type && plain();
     const std::int64_t rows = task_rows(true, shape.num_out, 64, threads);
     const std::int64_t block = direct ? rows : block_rows(width * std::int64_t(sizeof(T)));
     parallel_ranges(shape.num_out, rows, threads, [&](std::int64_t begin, std::int64_t end) {
@@ -311,8 +335,8 @@ struct Conv {
     const bool dense = shape.ldx == shape.channels && shape.ldy == shape.width;
     if (shape.groups > 1 && (!dense || residual.from != nullptr))
       throw std::invalid_argument("groups: expected 1 where rows are apart or lifted");
-    if (relu && residual.from != nullptr)
-      throw std::invalid_argument("relu: expected none where rows are lifted");
+    if ((relu || norm.mean != nullptr) && residual.from != nullptr)
+      throw std::invalid_argument("relu, norm: expected none where rows are lifted");
     if (residual.from == nullptr) return;
     std::int64_t bad = 0;
     for (std::int64_t r = 0; r < shape.num_out; ++r)
@@ -322,7 +346,8 @@ struct Conv {
                                   ", found others");
   }
 
-  void run() const {
+  void run() {
+    fill_columns();
     const bool by_channel =
         shape.groups > 1 && shape.channels == shape.groups && shape.width == shape.groups;
     const bool listed = by_channel && by_row != nullptr;
@@ -346,7 +371,8 @@ struct Conv {
 
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, bool wide_weight,
           const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
-          const std::int64_t* by_row, const Residual& residual, bool relu, void* y, int threads) {
+          const std::int64_t* by_row, const Norm& norm, const Residual& residual, bool relu, void* y,
+          int threads) {
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
@@ -359,6 +385,7 @@ void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, 
                static_cast<const S*>(bias),
                pairs,
                by_row,
+               norm,
                residual,
                relu,
                static_cast<S*>(y),

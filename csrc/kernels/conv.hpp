@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/pairs.hpp"
+#include "kernels/norm.hpp"
 
 namespace sparseconv {
 
@@ -35,8 +36,8 @@ inline int narrow_groups(const ConvShape& shape, std::int64_t lanes) {
   return many == 2 * shape.groups ? 2 : many == 4 * shape.groups ? 4 : 0;
 }
 
-// y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t], plus the residual's row, and with relu
-// max(0, that), in the columns the product has.
+// y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t], normalised where the norm has a mean,
+// plus the residual's row, and with relu max(0, that), in the columns the product has.
 //
 // Rows of x [N, C] and y [M, D] are dense each, and as far apart as the shape says; W is [taps, C / G, D] with strides in
 // elements, which may be negative; bias [D] or null. With wide_weight W is given in the type of sums
@@ -49,7 +50,8 @@ inline int narrow_groups(const ConvShape& shape, std::int64_t lanes) {
 // where it covers every row and the layer is not depthwise: no thread count changes it.
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, bool wide_weight,
           const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
-          const std::int64_t* by_row, const Residual& residual, bool relu, void* y, int threads);
+          const std::int64_t* by_row, const Norm& norm, const Residual& residual, bool relu, void* y,
+          int threads);
 
 // dW[t][c][d] = sum over pairs (i, o) of tap t of x[i][c] g[o][d], group by group.
 //

@@ -60,16 +60,9 @@ template <class T>
 struct Affine {
   Repeated<T> mean, scale, shift;
   Affine(const Cut& cut, std::int64_t channels, const Norm& norm)
-      : mean(cut, channels, [&](std::int64_t c) { return at(norm.mean, c); }),
-        scale(cut, channels,
-              [&](std::int64_t c) {
-                const double spread = std::sqrt(double(at(norm.var, c)) + norm.eps);
-                return (norm.weight ? double(at(norm.weight, c)) : 1.0) / spread;
-              }),
-        shift(cut, channels, [&](std::int64_t c) { return norm.bias ? at(norm.bias, c) : T(0); }) {}
-
- private:
-  static T at(const void* values, std::int64_t c) { return static_cast<const T*>(values)[c]; }
+      : mean(cut, channels, [&](std::int64_t c) { return norm.mean_of<T>(c); }),
+        scale(cut, channels, [&](std::int64_t c) { return norm.scale_of<T>(c); }),
+        shift(cut, channels, [&](std::int64_t c) { return norm.shift_of<T>(c); }) {}
 };
 
 // Number i of a period belongs to channel i modulo the channels; add them up in that order.

@@ -1,5 +1,6 @@
 // Batch norm of rows, with the residual sum and the ReLU that may follow it.
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 namespace sparseconv {
@@ -12,6 +13,21 @@ struct Norm {
   const void* weight;
   const void* bias;
   double eps;
+
+  // (x - mean) scale + shift, of one channel
+  template <class T>
+  T mean_of(std::int64_t c) const {
+    return static_cast<const T*>(mean)[c];
+  }
+  template <class T>
+  T scale_of(std::int64_t c) const {
+    const double spread = std::sqrt(double(static_cast<const T*>(var)[c]) + eps);
+    return T((weight == nullptr ? 1.0 : double(static_cast<const T*>(weight)[c])) / spread);
+  }
+  template <class T>
+  T shift_of(std::int64_t c) const {
+    return bias == nullptr ? T(0) : static_cast<const T*>(bias)[c];
+  }
 };
 
 // Norm with the statistics of x [N, C] itself: mean[c] and biased var[c] over its rows, 0 where there are

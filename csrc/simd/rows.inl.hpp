@@ -1,12 +1,34 @@
 // Loops over whole rows, left to the compiler's vectoriser.
 // Included inside the namespace of one instruction set, after convert.
 
+template <bool norm, bool add, bool relu, class S, class T>
+static void finish_loop(T* RESTRICT sums, const T* RESTRICT mean, const T* RESTRICT scale,
+                        const T* RESTRICT shift, const S* RESTRICT other, std::int64_t n) {
+  for (std::int64_t c = 0; c < n; ++c) {
+    T v = sums[c];
+    if constexpr (norm) v = (v - mean[c]) * scale[c] + shift[c];
+    if constexpr (add) v += widen(other[c]);
+    if constexpr (relu) v = v < 0 ? T(0) : v;
+    sums[c] = v;
+  }
+}
+
+template <bool norm, bool add, class S, class T>
+static void finish_with(T* sums, const T* mean, const T* scale, const T* shift, const S* other,
+                        std::int64_t n, bool relu) {
+  (relu ? finish_loop<norm, add, true, S, T> : finish_loop<norm, add, false, S, T>)(
+      sums, mean, scale, shift, other, n);
+}
+
 template <class S, class T>
-static void finish_row(T* RESTRICT sums, const S* RESTRICT other, std::int64_t n, bool relu) {
+static void finish_row(T* sums, const T* mean, const T* scale, const T* shift, const S* other,
+                       std::int64_t n, bool relu) {
   if (other != nullptr)
-    for (std::int64_t c = 0; c < n; ++c) sums[c] += widen(other[c]);
-  if (relu)
-    for (std::int64_t c = 0; c < n; ++c) sums[c] = sums[c] < 0 ? T(0) : sums[c];
+    (scale != nullptr ? finish_with<true, true, S, T> : finish_with<false, true, S, T>)(
+        sums, mean, scale, shift, other, n, relu);
+  else
+    (scale != nullptr ? finish_with<true, false, S, T> : finish_with<false, false, S, T>)(
+        sums, mean, scale, shift, other, n, relu);
 }
 
 template <class S, class T>

@@ -216,8 +216,10 @@ struct Loops {
                    const std::int32_t* out, std::int64_t n, std::int64_t first, T* best,
                    std::int64_t ldb, std::int32_t* winner, std::int64_t ldw);
 
-  // sums <- sums + other (where not null), then max(0, sums) where relu is set; NaN stays.
-  void (*finish_row)(T* sums, const S* other, std::int64_t n, bool relu);
+  // sums <- (sums - mean) scale + shift where these are not null, plus other where that is not, then
+  // max(0, sums) where relu is set; NaN stays.
+  void (*finish_row)(T* sums, const T* mean, const T* scale, const T* shift, const S* other,
+                     std::int64_t n, bool relu);
 
   // sums[r][0 .. n) += other rows from[r], divided by counts[from[r]] where counts are given; the `more`
   // columns that follow there go to behind[r].

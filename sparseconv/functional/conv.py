@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from sparseconv._errors import complain
+from sparseconv.functional.normed import Norm, normed_conv
 from sparseconv.geometry import Geometry, Triple
-from sparseconv.ops.conv import conv
 from sparseconv.tensor.rulebook import Rulebook
 from sparseconv.tensor.sparse_tensor import SparseTensor
 from sparseconv.tensor.topology import Topology
@@ -54,6 +54,7 @@ def over_rulebook(
     level: str,
     groups: int,
     *,
+    norm: Norm | None = None,
     residual: Tensor | None = None,  # [M, D]
     relu: bool = False,
 ) -> SparseTensor:  # [M, D]
@@ -62,7 +63,7 @@ def over_rulebook(
     depthwise = groups > 1 and groups == weight.shape[2] and weight.shape[1] == 1
     # off the CPU nothing reads it
     listed = depthwise and x.features.device.type == "cpu"
-    features = conv(
+    features = normed_conv(
         x.features,
         weight,
         bias,
@@ -73,6 +74,7 @@ def over_rulebook(
         groups,
         symmetric=book.symmetric,
         by_row=book.by_row(num_out) if listed else None,
+        norm=norm,
         residual=residual,
         relu=relu,
     )
@@ -99,6 +101,7 @@ def submanifold_conv3d(
     *,
     groups: int = 1,
     rulebook: Rulebook | None = None,
+    norm: Norm | None = None,
     add: Tensor | None = None,  # [N, D]
     relu: bool = False,
 ) -> SparseTensor:  # [N, D]
@@ -113,6 +116,7 @@ def submanifold_conv3d(
         geometry: of the kernel; its stride is 1.
         groups: G.
         rulebook: use this one instead of the topology's.
+        norm: normalises the result; in the same pass with running statistics and no gradient.
         add: added to the result.
         relu: whether to clip the sum below at 0. Without gradients neither takes a pass of its own.
 
@@ -129,7 +133,16 @@ def submanifold_conv3d(
     if book is None:
         book = x.topology.rulebook(x.level, x.level, geometry)
     return over_rulebook(
-        x, by_tap(weight), bias, book, x.topology, x.level, groups, residual=add, relu=relu
+        x,
+        by_tap(weight),
+        bias,
+        book,
+        x.topology,
+        x.level,
+        groups,
+        norm=norm,
+        residual=add,
+        relu=relu,
     )
 
 
@@ -141,6 +154,7 @@ def conv3d(
     *,
     groups: int = 1,
     sites: SparseTensor | None = None,
+    norm: Norm | None = None,
     add: Tensor | None = None,  # [M, D]
     relu: bool = False,
 ) -> SparseTensor:  # [M, D]
@@ -156,6 +170,7 @@ def conv3d(
         geometry: of the kernel.
         groups: G.
         sites: a tensor whose sites the result shall have; its features are not read.
+        norm: as for `submanifold_conv3d`.
         add: as for `submanifold_conv3d`.
         relu: as for `submanifold_conv3d`.
 
@@ -177,7 +192,7 @@ def conv3d(
         topology, level = sites.topology, sites.level
         book = onto_level(x, sites, geometry)
     return over_rulebook(
-        x, by_tap(weight), bias, book, topology, level, groups, residual=add, relu=relu
+        x, by_tap(weight), bias, book, topology, level, groups, norm=norm, residual=add, relu=relu
     )
 
 
@@ -190,6 +205,7 @@ def conv_transpose3d(
     output_padding: Triple = (0, 0, 0),
     groups: int = 1,
     sites: SparseTensor | None = None,
+    norm: Norm | None = None,
     add: Tensor | None = None,  # [M, D]
     relu: bool = False,
 ) -> SparseTensor:  # [M, D]
@@ -206,6 +222,7 @@ def conv_transpose3d(
         output_padding: voxels added at the far side of a bounded output lattice.
         groups: G.
         sites: a tensor whose sites the result shall have; its features are not read.
+        norm: as for `submanifold_conv3d`.
         add: as for `submanifold_conv3d`.
         relu: as for `submanifold_conv3d`.
 
@@ -234,7 +251,9 @@ def conv_transpose3d(
         topology, level = sites.topology, sites.level
         book = from_level(x, sites, geometry)
     taps = by_tap_transposed(weight, groups)
-    return over_rulebook(x, taps, bias, book, topology, level, groups, residual=add, relu=relu)
+    return over_rulebook(
+        x, taps, bias, book, topology, level, groups, norm=norm, residual=add, relu=relu
+    )
 
 
 def inverse_conv3d(
@@ -243,6 +262,7 @@ def inverse_conv3d(
     bias: Tensor | None,  # [D]
     *,
     groups: int = 1,
+    norm: Norm | None = None,
     add: Tensor | None = None,  # [N, D]
     relu: bool = False,
 ) -> SparseTensor:  # [N, D]
@@ -255,6 +275,7 @@ def inverse_conv3d(
         weight: [C, D / G, kx, ky, kz], of that convolution's kernel size.
         bias: [D].
         groups: G.
+        norm: as for `submanifold_conv3d`.
         add: as for `submanifold_conv3d`.
         relu: as for `submanifold_conv3d`.
 
@@ -278,4 +299,6 @@ def inverse_conv3d(
         )
     book = x.topology.rulebook(source, x.level, geometry).reversed
     taps = by_tap_transposed(weight, groups)
-    return over_rulebook(x, taps, bias, book, x.topology, source, groups, residual=add, relu=relu)
+    return over_rulebook(
+        x, taps, bias, book, x.topology, source, groups, norm=norm, residual=add, relu=relu
+    )

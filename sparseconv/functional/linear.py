@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as dense
 
-from sparseconv.ops.conv import conv
+from sparseconv.functional.normed import Norm, normed_conv
 
 
 def linear(
@@ -15,6 +15,7 @@ def linear(
     bias: Tensor | None,  # [D]
     groups: int = 1,
     *,
+    norm: Norm | None = None,
     residual: Tensor | None = None,  # [N, D]
     relu: bool = False,
 ) -> Tensor:  # [N, D]
@@ -28,6 +29,7 @@ def linear(
         weight: same dtype, [D, C / G].
         bias: same dtype, [D], or None.
         groups: G, a divisor of C and D.
+        norm: normalises the result, or None.
         residual: same dtype, [N, D], added to the result, or None.
         relu: whether to replace negative results by 0.
 
@@ -42,7 +44,7 @@ def linear(
     rows = torch.arange(count, dtype=torch.int32, device=features.device)
     segments = torch.tensor([0, count])
     by_tap = weight.t()[None]
-    return conv(
+    return normed_conv(
         features,
         by_tap,
         bias,
@@ -51,6 +53,7 @@ def linear(
         segments,
         count,
         groups,
+        norm=norm,
         residual=residual,
         relu=relu,
     )
@@ -62,6 +65,7 @@ def traceable_linear(
     bias: Tensor | None,  # [D]
     groups: int = 1,
     *,
+    norm: Norm | None = None,
     residual: Tensor | None = None,  # [N, D]
     relu: bool = False,
 ) -> Tensor:  # [N, D]
@@ -70,7 +74,7 @@ def traceable_linear(
     Args and returns as for `linear`.
     """
     if features.device.type == "cpu" and not torch.compiler.is_compiling():
-        return linear(features, weight, bias, groups, residual=residual, relu=relu)
+        return linear(features, weight, bias, groups, norm=norm, residual=residual, relu=relu)
     if groups == 1:
         y = dense.linear(features, weight, bias)
     else:
@@ -78,5 +82,8 @@ def traceable_linear(
         w = weight.reshape(groups, -1, weight.shape[1]).transpose(1, 2)
         y = torch.bmm(x, w).transpose(0, 1).reshape(-1, weight.shape[0])
         y = y if bias is None else y + bias.to(y.dtype)
-    y = y if residual is None else y + residual.to(y.dtype)
+    residual = None if residual is None else residual.to(y.dtype)
+    if norm is not None:
+        return norm(y, add=residual, relu=relu)
+    y = y if residual is None else y + residual
     return y.relu() if relu else y

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from sparseconv.functional.conv import over_rulebook
+from sparseconv.functional.normed import Norm
 from sparseconv.geometry import Geometry
 from sparseconv.tensor.rulebook import Rulebook
 from sparseconv.tensor.sparse_tensor import SparseTensor
@@ -17,6 +18,7 @@ def first_taps_conv3d(
     geometry: Geometry,
     *,
     groups: int = 1,
+    norm: Norm | None = None,
     add: Tensor | None = None,  # [N, D]
     relu: bool = False,
 ) -> SparseTensor:  # [N, D]
@@ -32,6 +34,7 @@ def first_taps_conv3d(
         bias: [D].
         geometry: of the whole kernel; its stride is 1.
         groups: G.
+        norm: normalises the result.
         add: added to the result.
         relu: whether to clip the sum below at 0.
 
@@ -44,5 +47,5 @@ def first_taps_conv3d(
     whole = x.topology.rulebook(x.level, x.level, geometry)
     book = Rulebook(whole.in_rows, whole.out_rows, whole.segments[: weight.shape[0] + 1])
     return over_rulebook(
-        x, weight, bias, book, x.topology, x.level, groups, residual=add, relu=relu
+        x, weight, bias, book, x.topology, x.level, groups, norm=norm, residual=add, relu=relu
     )

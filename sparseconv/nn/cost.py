@@ -38,7 +38,7 @@ def _conv(features, weight, bias, in_rows, out_rows, segments, *_):
     return 2 * int(segments[-1]) * weight.shape[1] * weight.shape[2]
 
 
-def _conv_fused(features, weight, bias, residual, relu, *rows):
+def _conv_fused(features, weight, bias, mean, var, scale, shift, eps, residual, relu, *rows):
     return _conv(features, weight, bias, *rows)
 
 

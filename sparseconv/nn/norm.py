@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as dense
 
-from sparseconv.ops.norm import batch_norm, norm_apply
+from sparseconv.ops.norm import Normalize, batch_norm, norm_apply
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -59,13 +59,22 @@ class BatchNorm(nn.BatchNorm1d):
             y = y.relu() if relu else y
         return x.replace(features=y) if isinstance(x, SparseTensor) else y
 
+    def known(self, rows: int) -> Normalize | None:
+        """Return what normalises so many rows, None where their own statistics are wanted.
+
+        Args:
+            rows: N.
+        """
+        if self._uses_batch(rows) or self.running_mean is None:
+            return None
+        return Normalize(self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+
     def _fused(self, x: Tensor, other: Tensor | None, relu: bool) -> Tensor:
-        tracked = self.running_mean is not None
-        if not self._uses_batch(x):
+        if not self._uses_batch(x.shape[0]):
             given = (self.running_mean, self.running_var, self.weight, self.bias)
             return norm_apply(x, *given, other, eps=self.eps, relu=relu)
         y, mean, var = batch_norm(x, self.weight, self.bias, other, eps=self.eps, relu=relu)
-        if self.training and tracked:
+        if self.training and self.running_mean is not None:
             self.num_batches_tracked.add_(1)
             momentum, rows = self._momentum(), x.shape[0]
             with torch.no_grad():
@@ -74,11 +83,11 @@ class BatchNorm(nn.BatchNorm1d):
                 self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
         return y
 
-    def _uses_batch(self, x: Tensor) -> bool:
-        return (self.training or self.running_mean is None) and x.shape[0] > 1
+    def _uses_batch(self, rows: int) -> bool:
+        return (self.training or self.running_mean is None) and rows > 1
 
     def _of_torch(self, x: Tensor) -> Tensor:
-        tracked, use_batch = self.running_mean is not None, self._uses_batch(x)
+        tracked, use_batch = self.running_mean is not None, self._uses_batch(x.shape[0])
         if not use_batch and not tracked:
             return x * 0 if self.bias is None else x * 0 + self.bias
         momentum = 0.0

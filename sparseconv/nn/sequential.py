@@ -37,8 +37,8 @@ def call(module: nn.Module, x: SparseTensor | Tensor) -> SparseTensor | Tensor:
 def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTensor | Tensor:
     """Call modules one after another; some do the work of the one behind them.
 
-    A norm or convolution takes the ReLU, a dimension-wise convolution the layer that joins its
-    branches.
+    A convolution takes the batch norm and the ReLU, a norm the ReLU, a dimension-wise convolution
+    the layer that joins its branches.
 
     Args:
         modules: in order.
@@ -47,7 +47,7 @@ def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTenso
     Returns:
         What the last one makes of it.
     """
-    before = joining = None
+    before = norm = joining = None
     for module in modules:
         if joining is not None:
             joined = joining.joins(module) and not hooked(module)
@@ -56,9 +56,12 @@ def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTenso
             if joined:
                 continue
         if before is not None:
+            if norm is None and _takes_norm(before, x) and _is(module, BatchNorm):
+                norm = module
+                continue
             clips = _is(module, ReLU, nn.ReLU)
-            x = before(x, relu=True) if clips else before(x)
-            before = None
+            x = _finish(before, x, norm, relu=clips)
+            before = norm = None
             if clips:
                 continue
         if _finishes(module):
@@ -69,7 +72,7 @@ def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTenso
             x = call(module, x)
     if joining is not None:
         return joining(x)
-    return x if before is None else before(x)
+    return x if before is None else _finish(before, x, norm)
 
 
 def residual(
@@ -87,15 +90,34 @@ def residual(
     """
     *first, last = branch
     if _finishes(last) and _is(activation, ReLU, nn.ReLU) and not hooked(branch):
+        if first and _is(last, BatchNorm) and _finishes(first[-1]):
+            *first, conv = first
+            x = chain(first, x)
+            if _takes_norm(conv, x):
+                return conv(x, norm=last, add=other, relu=True)
+            return last(conv(x), add=other, relu=True)
         return last(chain(first, x), add=other, relu=True)
     y = branch(x)
     return call(activation, y.replace(features=y.features + other.features))
 
 
+def _takes_norm(module: nn.Module, x: SparseTensor | Tensor) -> bool:
+    """Return whether a module that finishes normalises what it makes of `x` as well."""
+    return isinstance(module, Convolution) and isinstance(x, SparseTensor)
+
+
+def _finish(
+    module: nn.Module, x: SparseTensor | Tensor, norm: BatchNorm | None, *, relu: bool = False
+) -> SparseTensor | Tensor:
+    """Call a module that finishes, with no more arguments than are needed."""
+    more = {} if norm is None else {"norm": norm}
+    return module(x, relu=True, **more) if relu else module(x, **more)
+
+
 def _finishes(module: nn.Module) -> bool:
     """Return whether a module can add to its result and clip it."""
     if isinstance(module, Convolution):
-        return type(module).__module__.startswith("sparseconv.") and not hooked(module)
+        return module.finishes and not hooked(module)
     return _is(module, BatchNorm)
 
 
@@ -107,8 +129,8 @@ def _is(module: nn.Module, *kinds: type) -> bool:
 class Sequential(nn.Sequential):
     """`torch.nn.Sequential` for sparse tensors, in which torch's own modules act on the features.
 
-    A `BatchNorm` with a ReLU behind it is computed as one, and so is a convolution with a ReLU
-    where no gradient is wanted.
+    A `BatchNorm` with a ReLU behind it is computed as one. Where no gradient is wanted so is a
+    convolution with a ReLU, and with running statistics one with a `BatchNorm` and a ReLU.
 
     Args:
         *modules: layers in order, or one ordered dict of them.

@@ -8,6 +8,9 @@ from sparseconv.backends.reference import conv as reference
 from sparseconv.backends.reference.conv import accumulator
 from sparseconv.ops._checks import check_conv, check_features, check_pairs, check_same_dtype
 from sparseconv.ops._registry import compiled, define
+from sparseconv.ops.norm import Normalize, norm_apply, per_channel
+
+NO_NORM = (None, None, None, None, 0.0)
 
 
 def transpose_weight(
@@ -121,7 +124,22 @@ def _conv_grad_weight_backward(ctx, grad_weight):
 
 
 def _fake_conv_fused(
-    features, weight, bias, residual, relu, in_rows, out_rows, segments, num_out, groups, by_row
+    features,
+    weight,
+    bias,
+    mean,
+    var,
+    norm_weight,
+    norm_bias,
+    eps,
+    residual,
+    relu,
+    in_rows,
+    out_rows,
+    segments,
+    num_out,
+    groups,
+    by_row,
 ):
     return features.new_empty(num_out, weight.shape[2])
 
@@ -147,7 +165,8 @@ _conv_grad_weight = define(
     backward=_conv_grad_weight_backward,
 )
 _conv_fused = define(
-    "conv_fused(Tensor features, Tensor weight, Tensor? bias, Tensor? residual, bool relu, "
+    "conv_fused(Tensor features, Tensor weight, Tensor? bias, Tensor? mean, Tensor? var, "
+    "Tensor? norm_weight, Tensor? norm_bias, float eps, Tensor? residual, bool relu, "
     "Tensor in_rows, Tensor out_rows, Tensor segments, SymInt num_out, int groups, "
     "Tensor? by_row) -> Tensor",
     reference=reference.conv_fused,
@@ -168,15 +187,18 @@ def conv(
     *,
     symmetric: bool = False,
     by_row: Tensor | None = None,  # [M + P + 69] int64
+    norm: Normalize | None = None,
     residual: Tensor | None = None,  # [M, D]
     relu: bool = False,
 ) -> Tensor:  # [M, D]
     """Convolve over the pairs of a rulebook.
 
-    `y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t]`, plus `residual[o]`, and with
-    `relu` the larger of that and 0; output group g reads input group g. Under autocast the floating
+    `y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t]`, normalised where there is a
+    norm, plus `residual[o]`, and with `relu` the larger of that and 0; output group g reads input
+    group g. Under autocast the floating
     inputs are cast to its dtype. 16-bit storage accumulates in float32. Differentiable twice.
-    Residual and ReLU cost no pass of their own where no gradient is wanted.
+    Norm, residual and ReLU cost no pass of their own where no gradient is wanted, and come before
+    the result is rounded.
 
     Args:
         features: float [N, C].
@@ -192,6 +214,8 @@ def conv(
             submanifold layer: gradients then need no reordering. Not checked.
         by_row: what `pairs_by_row` makes of the same pairs and `num_out`, or None. Depthwise layers
             then need not make it; others do not read it.
+        norm: statistics, weight and bias of a batch norm, [D] each, of the dtype of features or
+            that of their sums; or None.
         residual: same dtype, [M, D], added to the result, or None.
         relu: whether to replace negative results by 0.
 
@@ -217,7 +241,7 @@ def conv(
     check_conv(features, weight, bias, segments, groups, cast=cast)
     check_pairs(in_rows, out_rows)
     rows = in_rows, out_rows, segments, num_out, groups
-    if residual is None and not relu:
+    if residual is None and not relu and norm is None:
         return _conv(features, weight, bias, *rows, symmetric, False, by_row)
     if residual is not None:
         check_same_dtype("residual", residual, features)
@@ -225,12 +249,19 @@ def conv(
             raise ValueError(
                 complain("residual", f"shape [M, {weight.shape[2]}]", f"{list(residual.shape)}")
             )
-    given = (features, weight, bias, residual)
+    given = (features, weight, bias, residual, *(norm or ())[:4])
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
         y = _conv(features, weight, bias, *rows, symmetric, False, by_row)
+        if norm is not None:
+            return norm_apply(y, *norm[:4], residual, eps=norm.eps, relu=relu)
         y = y if residual is None else y + residual
         return torch.relu(y) if relu else y
-    return _conv_fused(features, weight, bias, residual, relu, *rows, by_row)
+    of_norm = NO_NORM
+    if norm is not None:
+        columns = norm._asdict()
+        eps = columns.pop("eps")
+        of_norm = *per_channel(features, weight.shape[2], **columns), eps
+    return _conv_fused(features, weight, bias, *of_norm, residual, relu, *rows, by_row)
 
 
 def conv_grad_weight(

@@ -1,5 +1,7 @@
 """What: batch norm of rows, fused with the residual sum and the ReLU that may follow it."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -175,6 +177,16 @@ _norm_grad = define(
 )
 
 
+class Normalize(NamedTuple):
+    """What normalises rows: `(x - mean) / sqrt(var + eps) * weight + bias`, channel by channel."""
+
+    mean: Tensor  # [C]
+    var: Tensor  # [C]
+    weight: Tensor | None  # [C]
+    bias: Tensor | None  # [C]
+    eps: float
+
+
 def _checked(
     x: Tensor, residual: Tensor | None, **columns: Tensor | None
 ) -> tuple[Tensor | None, ...]:
@@ -188,16 +200,24 @@ def _checked(
             torch._check(residual.shape[0] == x.shape[0])
         elif residual.shape[0] != x.shape[0]:
             raise ValueError(complain("residual", f"{x.shape[0]} rows", describe(residual)))
+    return per_channel(x, x.shape[1], **columns)
+
+
+def per_channel(x: Tensor, width: int, **columns: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Return values per channel in the type of sums, refuse those that do not fit `x`."""
     wide = accumulator(x.dtype)
+    made = []
     for name, value in columns.items():
-        if value is None:
-            continue
-        if value.dtype not in (x.dtype, wide) or value.device != x.device:
-            expected = f"{str(wide).removeprefix('torch.')} on {x.device.type}"
-            raise TypeError(complain(name, expected, describe(value), "move one with .to()"))
-        if value.dim() != 1 or value.shape[0] != x.shape[1]:
-            raise ValueError(complain(name, f"shape [{x.shape[1]}]", describe(value)))
-    return tuple(None if value is None else value.to(wide) for value in columns.values())
+        if value is not None:
+            if value.dtype not in (x.dtype, wide) or value.device != x.device:
+                expected = f"{str(wide).removeprefix('torch.')} on {x.device.type}"
+                raise TypeError(complain(name, expected, describe(value), "move one with .to()"))
+            if value.dim() != 1 or value.shape[0] != width:
+                raise ValueError(complain(name, f"shape [{width}]", describe(value)))
+            if value.dtype != wide:
+                value = value.to(wide)
+        made.append(value)
+    return tuple(made)
 
 
 def batch_norm(

@@ -191,9 +191,12 @@ def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sam
         *book, n, m = pairs_of(name, *geometry)
         x, w = normal(n, 4), normal(len(book[2]) - 1, 2, 6)
         residual = normal(m, 6)
-        yield Sample("conv_fused", label, (x, w, normal(6), residual, True, *book, m, 2, None))
-        yield Sample("conv_fused", f"{label}-plain", (x, w, None, None, False, *book, m, 2, None))
         wide = torch.promote_types(dtype, torch.float32)
+        norm = normal(6).to(wide), normal(6).to(wide).square(), normal(6).to(wide), None, 1e-5
+        end, none = (*book, m, 2, None), (None, None, None, None, 0.0)
+        yield Sample("conv_fused", label, (x, w, normal(6), *none, residual, True, *end))
+        yield Sample("conv_fused", f"{label}-plain", (x, w, None, *none, None, False, *end))
+        yield Sample("conv_fused", f"{label}-norm", (x, w, normal(6), *norm, residual, True, *end))
         q, k, prior = (normal(v, 2).to(wide) for v in (m, n, len(book[2]) - 1))
         for likeness in range(3):
             kind = *book, likeness

@@ -7,6 +7,7 @@ pytest.importorskip("sparseconv._native", reason="the compiled module is not ins
 
 from sparseconv.backends.cpu import conv as cpu
 from sparseconv.backends.reference import conv as reference
+from sparseconv.ops.conv import NO_NORM
 from sparseconv.testing.tolerances import tolerance
 
 # relative to the largest magnitude: sums of at most 3000 terms, stored in the dtype
@@ -62,6 +63,52 @@ def test_widths(isa, dtype, channels, width, ordered):
 )
 def test_groups(isa, dtype, channels, width, groups):
     check(dtype, 90, 70, 700, channels, width, groups, ordered=True)
+
+
+@pytest.mark.parametrize("affine", [True, False], ids=["affine", "bare"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("channels", "width", "groups", "rows"),
+    [
+        (16, 32, 1, 2000),
+        (5, 17, 1, 70),
+        (20, 300, 1, 70),
+        (12, 24, 4, 70),
+        (21, 21, 21, 70),
+        (64, 64, 64, 70),
+        (32, 16, 16, 70),
+        (16, 64, 16, 70),
+    ],
+)
+def test_norm_residual_and_relu(isa, dtype, channels, width, groups, rows, affine):
+    """Of few and many rows, whole vectors and parts of them, depthwise and narrow groups."""
+    book = random_pairs(90, rows, 10 * rows, 4, ordered=True)
+    x, w = torch.randn(90, channels).to(dtype), torch.randn(4, channels // groups, width).to(dtype)
+    bias, residual = torch.randn(width).to(dtype), torch.randn(rows, width).to(dtype)
+    wide = reference.accumulator(dtype)
+    mean, var, *scales = (torch.randn(width, dtype=wide) for _ in range(4))
+    norm = mean, 0.3 + var.square(), *(scales if affine else (None, None)), 1e-3
+    agree.dtype = dtype
+    for other in (None, residual):
+        for relu in (False, True):
+            args = x, w, bias, *norm, other, relu, *book, rows, groups
+            found = cpu.conv_fused(*args)
+            agree(found, reference.conv_fused(*args))
+            assert (found < 0).any() != relu
+
+
+def test_a_norm_that_does_not_fit_is_refused():
+    book = random_pairs(9, 7, 30, 4, ordered=True)
+    x, w, c = torch.randn(9, 5), torch.randn(4, 5, 6), torch.ones(6)
+    for name, at in (("mean", 0), ("var", 1), ("norm_weight", 2), ("norm_bias", 3)):
+        for bad, error in ((c[:5], ValueError), (c.double(), TypeError)):
+            norm = [c, c, c, c]
+            norm[at] = bad
+            with pytest.raises(error, match=f"{name}: expected"):
+                cpu.conv_fused(x, w, None, *norm, 1e-5, None, False, *book, 7, 1)
+    near = {"residual": c[None], "parents": torch.zeros(7, dtype=torch.int32)}
+    with pytest.raises(ValueError, match="relu, norm: expected none where rows are lifted"):
+        cpu.convolve(x, w, None, book, 7, norm=(c, c, None, None, 0.0), **near)
 
 
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
@@ -277,16 +324,20 @@ def test_rows_of_parents_are_added_and_their_further_columns_copied(isa, dtype, 
     near = {"residual": lifted, "parents": parents, "out": view}
     cpu.convolve(x, w, None, book, m, **near)
     rows = lifted[parents.long()]
-    expected = reference.conv_fused(x, w, None, rows[:, :width].contiguous(), False, *book, m, 1)
+    expected = reference.conv_fused(
+        x, w, None, *NO_NORM, rows[:, :width].contiguous(), False, *book, m, 1
+    )
     agree.dtype = dtype
     agree(view[:, :width], expected)
     assert torch.equal(view[:, width:], rows[:, width:])
     counts = torch.arange(1, 10)
     cpu.convolve(x, w, None, book, m, **near, counts=counts)
     rows = (lifted.double() / counts[:, None])[parents.long()].to(dtype)
-    expected = reference.conv_fused(x, w, None, rows[:, :width].contiguous(), False, *book, m, 1)
+    expected = reference.conv_fused(
+        x, w, None, *NO_NORM, rows[:, :width].contiguous(), False, *book, m, 1
+    )
     agree(view[:, :width], expected)
     agree(view[:, width:], rows[:, width:])
-    with pytest.raises(ValueError, match="relu: expected none where rows are lifted"):
+    with pytest.raises(ValueError, match="relu, norm: expected none where rows are lifted"):
         cpu.convolve(x, w, None, book, m, **near, relu=True)
     assert (out[:, 0] == 7).all() and (out[:, -1] == 7).all()

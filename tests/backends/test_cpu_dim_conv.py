@@ -11,6 +11,7 @@ from sparseconv.backends.cpu import conv as cpu_conv
 from sparseconv.backends.cpu import dim_conv as cpu
 from sparseconv.backends.reference import conv as reference_conv
 from sparseconv.backends.reference import dim_conv as reference
+from sparseconv.ops.conv import NO_NORM
 from sparseconv.testing.tolerances import tolerance
 
 CLOSE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}
@@ -105,7 +106,7 @@ def test_groups_that_join_and_part(isa, groups, many, dtype, ordered):
             for weight in {w.to(dtype).dtype: w.to(dtype), torch.float32: w}.values():
                 if dtype == torch.float64 and weight.dtype != dtype:
                     continue
-                args = x, weight, bias, residual, True, *book, m, groups
+                args = x, weight, bias, *NO_NORM, residual, True, *book, m, groups
                 found, expected = cpu_conv.conv_fused(*args), reference_conv.conv_fused(*args)
                 agree(found, expected, dtype)
             args = x, g, *book, groups

@@ -10,6 +10,7 @@ pytest.importorskip("sparseconv._native", reason="the compiled module is not ins
 from sparseconv.backends.cpu import conv as cpu
 from sparseconv.backends.cpu.row_list import pairs_by_row
 from sparseconv.backends.reference import row_list as reference
+from sparseconv.ops.conv import NO_NORM
 
 HEAD, SPARE = 4, 64
 
@@ -72,9 +73,9 @@ def test_a_list_at_hand_changes_no_bit(isa, dtype, channels):
     # sums that go to the result, and those that are added to first
     plain = cpu.conv(x, w, b, *book, 700, channels, False, False, by_row)
     none = torch.zeros(700, channels, dtype=dtype)
-    fused = cpu.conv_fused(x, w, b, none, False, *book, 700, channels, by_row)
+    fused = cpu.conv_fused(x, w, b, *NO_NORM, none, False, *book, 700, channels, by_row)
     assert torch.equal(plain, fused)
-    clipped = cpu.conv_fused(x, w, b, None, True, *book, 700, channels, by_row)
+    clipped = cpu.conv_fused(x, w, b, *NO_NORM, None, True, *book, 700, channels, by_row)
     assert torch.equal(plain.relu(), clipped)
 
 

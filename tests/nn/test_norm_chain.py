@@ -1,5 +1,7 @@
 """A batch norm does the work of the ReLU and the sum behind it, and nothing else changes."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn as dense
@@ -42,6 +44,150 @@ def test_norm_and_relu_are_one_op_with_the_same_numbers(relu, training):
     torch.testing.assert_close(y.features, one_by_one(twin, x).features)
     torch.testing.assert_close(net.state_dict(), twin.state_dict())
     assert (y.features == 0).any()
+
+
+LAYERS = {
+    "submanifold": lambda: nn.SubMConv3d(4, 6, 3),
+    "grouped": lambda: nn.SubMConv3d(4, 6, 3, groups=2, bias=False),
+    "strided": lambda: nn.SparseConv3d(4, 6, 2, stride=2),
+    "transposed": lambda: nn.SparseConvTranspose3d(4, 6, 2, 2),
+    "pointwise": lambda: nn.PointwiseConv3d(4, 6),
+    "pointwise, strided": lambda: nn.PointwiseConv3d(4, 6, stride=2),
+    "depthwise": lambda: nn.DepthwiseConv3d(4, 3, padding="subm"),
+    "coord": lambda: nn.CoordConv3d(4, 6, 3, padding="subm", coord_range="fixed", extent=(9, 9, 9)),
+    "masked": lambda: nn.MaskedConv3d(4, 6, 3, "B"),
+}
+MODES = ["training", "training, no gradient", "evaluation", "evaluation, no gradient"]
+
+
+def with_statistics(conv, relu=True):
+    width = conv.out_channels
+    net = nn.Sequential(conv, nn.BatchNorm(width), *([nn.ReLU()] if relu else []))
+    with torch.no_grad():
+        net[1].running_mean.normal_()
+        net[1].running_var.uniform_(0.5, 2)
+        net[1].weight.normal_()
+        net[1].bias.normal_()
+    return net
+
+
+@pytest.mark.parametrize("relu", [True, False], ids=["relu", "no relu"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_convolution_norm_and_relu_are_the_layers_one_by_one(name, mode, relu):
+    """Results, gradients and running statistics, and one op where that is promised."""
+    torch.manual_seed(0)
+    coords = room(400, seed=3)
+    leaf = torch.randn(len(coords), 4, dtype=torch.float64, requires_grad=True)
+    x = SparseTensor(coords, leaf, spatial_shape=(64, 64, 64))
+    net = with_statistics(LAYERS[name](), relu).double().train(mode.startswith("training"))
+    twin = copy.deepcopy(net)
+    quiet = mode.endswith("no gradient")
+    with torch.set_grad_enabled(not quiet), Calls() as calls:
+        found = net(x)
+    with torch.set_grad_enabled(not quiet):
+        expected = x
+        for module in twin:
+            expected = module(expected)
+    close = tolerance(torch.float64, "kernel")
+    torch.testing.assert_close(found.features, expected.features, **close)
+    torch.testing.assert_close(net.state_dict(), twin.state_dict(), **close)
+    ran = [call.split(".")[1] for call in calls.names if call.startswith("sparseconv.")]
+    ran = [op for op in ran if op.startswith(("conv", "norm", "batch"))]
+    if mode == "evaluation, no gradient":
+        assert ran == ["conv_fused"]
+    else:
+        assert ran == ["conv", "batch_norm" if mode.startswith("training") else "norm_apply"]
+    if quiet:
+        return
+    probe = torch.randn_like(found.features)
+    wanted = [leaf, *twin.parameters()]
+    ours = torch.autograd.grad((found.features * probe).sum(), [leaf, *net.parameters()])
+    theirs = torch.autograd.grad((expected.features * probe).sum(), wanted)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_norm_behind_a_convolution_that_somebody_listens_to_is_called_alone():
+    x = scene("random_sparse").tensor(4, torch.float32)
+    for place in (0, 1, 2):
+        net = with_statistics(nn.SubMConv3d(4, 6, 3)).eval()
+        plain = net(x).features
+        seen = []
+        net[place].register_forward_hook(lambda module, given, made, seen=seen: seen.append(made))
+        assert torch.allclose(net(x).features, plain, atol=1e-5)
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize("with_norm", [True, False])
+def test_a_convolution_that_cannot_clip_is_followed_by_what_clips(with_norm):
+    x = scene("random_sparse").tensor(4, torch.float32)
+    conv = nn.DeformConv3d(4, 6, 3, padding="subm")
+    norm = nn.BatchNorm(6).eval() if with_norm else dense.Identity()
+    y = nn.Sequential(conv, norm, nn.ReLU())(x)
+    expected = nn.Sequential(conv)(x)
+    expected = norm(expected) if with_norm else expected
+    torch.testing.assert_close(y.features, expected.features.relu())
+
+
+@pytest.mark.parametrize("track", [True, False])
+def test_one_site_has_no_statistics_of_its_own(track):
+    coords = torch.tensor([[0, 3, 4, 5]], dtype=torch.int32)
+    x = SparseTensor(coords, torch.randn(1, 4))
+    conv, norm = nn.SubMConv3d(4, 6, 3), nn.BatchNorm(6, track_running_stats=track)
+    y = nn.Sequential(conv, norm, nn.ReLU())(x)
+    torch.testing.assert_close(y.features, norm(conv(x)).features.relu())
+    assert not track or norm.num_batches_tracked == 0
+
+
+def test_a_norm_that_does_not_fit_the_convolution_is_named():
+    x = scene("random_sparse").tensor(4, torch.float32)
+    net = nn.Sequential(nn.SubMConv3d(4, 6, 3), nn.BatchNorm(5)).eval()
+    for mode in (torch.no_grad, torch.enable_grad):
+        with mode(), pytest.raises(ValueError, match=r"mean: expected shape \[6\], found"):
+            net(x)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_autocast_gives_the_layers_one_by_one(mode):
+    torch.manual_seed(0)
+    coords = room(400, seed=3)
+    leaf = torch.randn(len(coords), 32, requires_grad=True)
+    x = SparseTensor(coords, leaf)
+    net = with_statistics(nn.SubMConv3d(32, 32, 3)).train(mode.startswith("training"))
+    twin = copy.deepcopy(net)
+    with (
+        torch.set_grad_enabled(not mode.endswith("no gradient")),
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        found, expected = net(x).features, x
+        for module in twin:
+            expected = module(expected)
+    expected = expected.features
+    assert found.dtype == expected.dtype == torch.bfloat16
+    close = tolerance(torch.bfloat16, "kernel")
+    torch.testing.assert_close(found, expected, **close)
+    torch.testing.assert_close(net.state_dict(), twin.state_dict())
+    if found.requires_grad:
+        assert torch.equal(found, expected), "the same ops, one rounding after the other"
+        ours = torch.autograd.grad(found.float().square().sum(), [leaf, *net.parameters()])
+        theirs = torch.autograd.grad(expected.float().square().sum(), [leaf, *twin.parameters()])
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+        assert [grad.dtype for grad in ours] == [torch.float32] * 5
+
+
+def test_autocast_normalises_before_it_rounds():
+    coords = room(400, seed=3)
+    x = SparseTensor(coords, torch.randn(len(coords), 4))
+    net = with_statistics(nn.SubMConv3d(4, 32, 3), relu=False).eval()
+    exact = net(x).features.detach().double()
+    errors = []
+    for one_pass in (True, False):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            y = net(x) if one_pass else net[1](net[0](x))
+        assert y.features.dtype == torch.bfloat16
+        errors.append(float((y.features.double() - exact).square().mean()))
+    assert 0 < errors[0] < errors[1]
 
 
 @pytest.mark.parametrize("place", [0, 1])

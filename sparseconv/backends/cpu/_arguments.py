@@ -1,5 +1,7 @@
 """Checks between torch and plain addresses: nothing wrong may reach the compiled module."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -66,6 +68,25 @@ def taps_of(segments: Tensor) -> tuple[Tensor, int]:
     if not count:
         raise ValueError(complain("segments", "K + 1 entries", "none"))
     return segments, count - 1
+
+
+def columns(
+    width: int, dtype: torch.dtype, given: Iterable[tuple[str, Tensor | None]]
+) -> list[Tensor | None]:
+    """Return contiguous [C] tensors of a dtype, None as given, or refuse."""
+    made = []
+    for name, value in given:
+        if value is not None:
+            value = dense(name, value, dtype, 1)
+            if value.shape[0] != width:
+                raise ValueError(complain(name, f"[{width}]", f"{list(value.shape)}"))
+        made.append(value)
+    return made
+
+
+def address(value: Tensor | None) -> int:
+    """Return where the numbers of a tensor lie, 0 for None."""
+    return 0 if value is None else value.data_ptr()
 
 
 def steps(name: str, values: list[int], count: int, least: int = -REACH) -> list[int]:

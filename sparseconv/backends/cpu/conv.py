@@ -5,9 +5,20 @@ from torch import Tensor
 
 from sparseconv import _native
 from sparseconv._errors import complain
-from sparseconv.backends.cpu._arguments import DTYPES, dense, pairs, rows, spaced, taps_of
+from sparseconv.backends.cpu._arguments import (
+    DTYPES,
+    address,
+    columns,
+    dense,
+    pairs,
+    rows,
+    spaced,
+    taps_of,
+)
 from sparseconv.backends.cpu.row_list import listed
 from sparseconv.backends.reference.conv import accumulator
+
+NORM = ("mean", "var", "norm_weight", "norm_bias")
 
 
 def conv(
@@ -34,6 +45,11 @@ def conv_fused(
     features: Tensor,  # [N, C]
     weight: Tensor,  # [K, C / G, D]
     bias: Tensor | None,  # [D]
+    mean: Tensor | None,  # [D]
+    var: Tensor | None,  # [D]
+    norm_weight: Tensor | None,  # [D]
+    norm_bias: Tensor | None,  # [D]
+    eps: float,
     residual: Tensor | None,  # [M, D]
     relu: bool,
     in_rows: Tensor,  # [P] int32
@@ -43,7 +59,7 @@ def conv_fused(
     groups: int,
     by_row: Tensor | None = None,  # [M + P + 69] int64
 ) -> Tensor:  # [M, D]
-    """Return `conv` plus the residual, and with `relu` the larger of that and 0."""
+    """Return `conv`, normalised where there is a mean, plus the residual, clipped with `relu`."""
     rulebook = in_rows, out_rows, segments
     return convolve(
         features,
@@ -53,6 +69,7 @@ def conv_fused(
         num_out,
         groups,
         by_row=by_row,
+        norm=None if mean is None else (mean, var, norm_weight, norm_bias, eps),
         residual=residual,
         relu=relu,
     )
@@ -68,6 +85,7 @@ def convolve(
     *,
     mirrored: bool = False,
     by_row: Tensor | None = None,  # [M + P + 69] int64
+    norm: tuple | None = None,  # [D], [D], [D] or None, [D] or None, eps
     residual: Tensor | None = None,  # [M, D], or [Q, D or more]
     parents: Tensor | None = None,  # [M] int32
     counts: Tensor | None = None,  # [Q] int64
@@ -76,6 +94,7 @@ def convolve(
 ) -> Tensor:  # [M, D]
     """Run a convolution, to `out` where it is given.
 
+    `norm` is mean, variance, weight, bias and what is added to the variance, as for `norm_apply`.
     With one group rows of features and of `out` may lie apart. With `parents` row r is given row
     `parents[r]` of the residual, divided by that row's count; columns it has beyond D go to `out`.
     """
@@ -97,6 +116,10 @@ def convolve(
         bias = dense("bias", bias, dtype, 1)
         if bias.shape[0] != width:
             raise ValueError(complain("bias", f"[{width}]", f"{list(bias.shape)}"))
+    eps, of_norm = 0.0, (None,) * len(NORM)
+    if norm is not None:
+        *of_norm, eps = norm
+        of_norm = columns(width, accumulator(dtype), zip(NORM, of_norm, strict=True))
     y = features.new_empty(num_out, width) if out is None else out
     if residual is not None:
         residual = dense("residual", residual, dtype, 2)
@@ -134,6 +157,8 @@ def convolve(
         taps,
         in_rows.shape[0],
         0 if by_row is None else by_row.data_ptr(),
+        *map(address, of_norm),
+        eps,
         0 if residual is None else residual.data_ptr(),
         0 if residual is None else residual.shape[1],
         0 if parents is None else parents.data_ptr(),

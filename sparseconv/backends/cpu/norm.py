@@ -5,20 +5,12 @@ from torch import Tensor
 
 from sparseconv import _native
 from sparseconv._errors import complain
-from sparseconv.backends.cpu._arguments import DTYPES, dense, rows
+from sparseconv.backends.cpu._arguments import DTYPES, address, columns, rows
 from sparseconv.backends.reference.conv import accumulator
 
 
 def _columns(x: Tensor, **given: Tensor | None) -> list[Tensor | None]:
-    """Return contiguous [C] tensors of the type of sums, None as given, or refuse."""
-    made = []
-    for name, value in given.items():
-        if value is not None:
-            value = dense(name, value, accumulator(x.dtype), 1)
-            if value.shape[0] != x.shape[1]:
-                raise ValueError(complain(name, f"[{x.shape[1]}]", f"{list(value.shape)}"))
-        made.append(value)
-    return made
+    return columns(x.shape[1], accumulator(x.dtype), given.items())
 
 
 def _like(name: str, value: Tensor | None, x: Tensor) -> Tensor | None:
@@ -29,10 +21,6 @@ def _like(name: str, value: Tensor | None, x: Tensor) -> Tensor | None:
     if value.shape != x.shape:
         raise ValueError(complain(name, f"{list(x.shape)}", f"{list(value.shape)}"))
     return value
-
-
-def _address(value: Tensor | None) -> int:
-    return 0 if value is None else value.data_ptr()
 
 
 def norm_apply(
@@ -54,9 +42,9 @@ def norm_apply(
         DTYPES[x.dtype],
         *x.shape,
         x.data_ptr(),
-        *map(_address, columns),
+        *map(address, columns),
         eps,
-        _address(residual),
+        address(residual),
         relu,
         y.data_ptr(),
         torch.get_num_threads(),
@@ -82,9 +70,9 @@ def batch_norm(
         DTYPES[x.dtype],
         *x.shape,
         x.data_ptr(),
-        *map(_address, columns),
+        *map(address, columns),
         eps,
-        _address(residual),
+        address(residual),
         relu,
         mean.data_ptr(),
         var.data_ptr(),
@@ -120,8 +108,8 @@ def norm_grad(
         *x.shape,
         grad.data_ptr(),
         x.data_ptr(),
-        _address(y),
-        *map(_address, columns),
+        address(y),
+        *map(address, columns),
         eps,
         relu,
         batch,

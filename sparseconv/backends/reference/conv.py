@@ -25,24 +25,20 @@ def conv(
     by_row: Tensor | None = None,
 ) -> Tensor:  # [M, D]
     """Return `y[o] = bias + sum over pairs (i, o) of tap t of x[i] W[t]`, group by group."""
-    return conv_fused(
-        features,
-        weight.flip(0) if mirrored else weight,
-        bias,
-        None,
-        False,
-        in_rows,
-        out_rows,
-        segments,
-        num_out,
-        groups,
-    )
+    weight = weight.flip(0) if mirrored else weight
+    rulebook = in_rows, out_rows, segments
+    return _sums(features, weight, bias, *rulebook, num_out, groups).to(features.dtype)
 
 
 def conv_fused(
     features: Tensor,  # [N, C]
     weight: Tensor,  # [K, C / G, D]
     bias: Tensor | None,  # [D]
+    mean: Tensor | None,  # [D]
+    var: Tensor | None,  # [D]
+    norm_weight: Tensor | None,  # [D]
+    norm_bias: Tensor | None,  # [D]
+    eps: float,
     residual: Tensor | None,  # [M, D]
     relu: bool,
     in_rows: Tensor,  # [P] int32
@@ -52,7 +48,40 @@ def conv_fused(
     groups: int,
     by_row: Tensor | None = None,
 ) -> Tensor:  # [M, D]
-    """Return `conv` plus the residual, and with `relu` the larger of that and 0."""
+    """Return `conv`, normalised where there is a mean, plus the residual, clipped with `relu`."""
+    y = _sums(features, weight, bias, in_rows, out_rows, segments, num_out, groups)
+    if mean is not None:
+        y = normalised(y, mean, var, norm_weight, norm_bias, eps)
+    if residual is not None:
+        y = y + residual.to(y.dtype)
+    return (y.relu() if relu else y).to(features.dtype)
+
+
+def normalised(
+    x: Tensor,  # [N, C]
+    mean: Tensor,  # [C]
+    var: Tensor,  # [C]
+    weight: Tensor | None,  # [C]
+    bias: Tensor | None,  # [C]
+    eps: float,
+) -> Tensor:  # [N, C]
+    """Return `(x - mean) / sqrt(var + eps) * weight + bias`, in the dtype of the mean."""
+    y = (x.to(mean.dtype) - mean) * torch.rsqrt(var + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def _sums(
+    features: Tensor,  # [N, C]
+    weight: Tensor,  # [K, C / G, D]
+    bias: Tensor | None,  # [D]
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    segments: Tensor,  # [K + 1] int64
+    num_out: int,
+    groups: int,
+) -> Tensor:  # [M, D]
+    """Return the sums of a convolution, not yet rounded to the dtype of features."""
     wide = accumulator(features.dtype)
     x, w = features.to(wide), weight.to(features.dtype).to(wide)
     taps, per_group, width = w.shape
@@ -66,11 +95,7 @@ def conv_fused(
         by_group = w[t].reshape(per_group, groups, width // groups)
         product = torch.einsum("pgc,cgd->pgd", gathered, by_group).reshape(-1, width)
         y.index_add_(0, outputs[pairs], product)
-    if bias is not None:
-        y += bias.to(wide)
-    if residual is not None:
-        y += residual.to(wide)
-    return (y.relu_() if relu else y).to(features.dtype)
+    return y if bias is None else y + bias.to(wide)
 
 
 def conv_grad_weight(

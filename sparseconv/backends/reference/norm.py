@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sparseconv.backends.reference.conv import accumulator
+from sparseconv.backends.reference.conv import accumulator, normalised
 
 
 def norm_stats(
@@ -27,11 +27,7 @@ def norm_apply(
     relu: bool,
 ) -> Tensor:  # [N, C]
     """Return `(x - mean) / sqrt(var + eps) * weight + bias + residual`, clipped below at 0."""
-    y = (x.to(mean.dtype) - mean) * torch.rsqrt(var + eps)
-    if weight is not None:
-        y = y * weight
-    if bias is not None:
-        y = y + bias
+    y = normalised(x, mean, var, weight, bias, eps)
     if residual is not None:
         y = y + residual.to(mean.dtype)
     return (y.relu() if relu else y).to(x.dtype)

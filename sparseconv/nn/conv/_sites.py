@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparseconv._errors import complain
 from sparseconv.functional.conv import conv3d, submanifold_conv3d
+from sparseconv.functional.normed import Norm
 from sparseconv.geometry import triple
 from sparseconv.nn.conv._base import Convolution
 from sparseconv.tensor.sparse_tensor import SparseTensor
@@ -72,6 +73,7 @@ class SitedConvolution(Convolution):
         self,
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
         *,
+        norm: Norm | None = None,
         add: SparseTensor | Tensor | None = None,
         relu: bool = False,
     ) -> SparseTensor | Tensor:
@@ -79,6 +81,7 @@ class SitedConvolution(Convolution):
 
         Args:
             x: sparse [N, C], or dense [B, C, X, Y, Z].
+            norm: normalises the result (sparse input only).
             add: added to the result, which has its shape.
             relu: whether to clip the sum below at 0.
 
@@ -88,13 +91,14 @@ class SitedConvolution(Convolution):
         self.check_input(x)
         if isinstance(x, Tensor):
             return self.finish_dense(self.dense_conv3d(x), add, relu)
-        return self.convolve(x, self.weight, self.groups, add, relu)
+        return self.convolve(x, self.weight, self.groups, norm, add, relu)
 
     def convolve(
         self,
         x: SparseTensor,  # [N, C]
         weight: Tensor,  # [D, C / G, kx, ky, kz]
         groups: int,
+        norm: Norm | None,
         add: SparseTensor | None,  # [M, D]
         relu: bool,
     ) -> SparseTensor:  # [M, D]
@@ -106,6 +110,7 @@ class SitedConvolution(Convolution):
             self.bias,
             self.geometry,
             groups=groups,
+            norm=norm,
             add=None if add is None else add.features,
             relu=relu,
         )

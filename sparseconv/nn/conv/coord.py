@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparseconv._errors import complain
+from sparseconv.functional.normed import Norm
 from sparseconv.geometry import Triple, triple
 from sparseconv.nn.conv._sites import Padding, SitedConvolution
 from sparseconv.nn.family import Family
@@ -93,6 +94,7 @@ class CoordConv3d(SitedConvolution):
         self,
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
         *,
+        norm: Norm | None = None,
         add: SparseTensor | Tensor | None = None,
         relu: bool = False,
     ) -> SparseTensor | Tensor:
@@ -100,6 +102,7 @@ class CoordConv3d(SitedConvolution):
 
         Args:
             x: sparse [N, C], or dense [B, C, X, Y, Z].
+            norm: normalises the result (sparse input only).
             add: added to the result, which has its shape.
             relu: whether to clip the sum below at 0.
 
@@ -127,7 +130,7 @@ class CoordConv3d(SitedConvolution):
             )
         where = self._scaled(x.coords[:, 1:], x.spatial_shape, x.stride, x.dtype)
         x = x.replace(features=torch.cat([x.features, where], 1))
-        return self.convolve(x, self.weight, 1, add, relu)
+        return self.convolve(x, self.weight, 1, norm, add, relu)
 
     def _scaled(
         self,

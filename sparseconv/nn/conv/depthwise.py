@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparseconv._errors import complain
+from sparseconv.functional.normed import Norm
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._sites import Padding, SitedConvolution
 from sparseconv.nn.conv.pointwise import PointwiseConv3d
@@ -75,6 +76,7 @@ class DepthwiseConv3d(SitedConvolution):
         self,
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
         *,
+        norm: Norm | None = None,
         add: SparseTensor | Tensor | None = None,
         relu: bool = False,
     ) -> SparseTensor | Tensor:
@@ -82,6 +84,7 @@ class DepthwiseConv3d(SitedConvolution):
 
         Args:
             x: sparse [N, C], or dense [B, C, X, Y, Z].
+            norm: normalises the result (sparse input only).
             add: added to the result, which has its shape.
             relu: whether to clip the sum below at 0.
 
@@ -95,7 +98,7 @@ class DepthwiseConv3d(SitedConvolution):
             # copies of a channel make it a layer of C m channels, each with one kernel
             copies = x.features[:, :, None].expand(-1, -1, self.depth_multiplier)
             x = x.replace(features=copies.flatten(1))
-        return self.convolve(x, self.weight, self.out_channels, add, relu)
+        return self.convolve(x, self.weight, self.out_channels, norm, add, relu)
 
 
 def _make(in_channels: int, out_channels: int, spatial_shape: Triple | None) -> nn.Module:

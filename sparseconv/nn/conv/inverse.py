@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as dense
 
 from sparseconv.functional.conv import inverse_conv3d
+from sparseconv.functional.normed import Norm
 from sparseconv.nn.conv._base import Convolution
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
@@ -65,6 +66,7 @@ class SparseInverseConv3d(Convolution):
         self,
         x: SparseTensor | Tensor,  # [M, C] or [B, C, X, Y, Z]
         *,
+        norm: Norm | None = None,
         add: SparseTensor | Tensor | None = None,
         relu: bool = False,
     ) -> SparseTensor | Tensor:
@@ -73,6 +75,7 @@ class SparseInverseConv3d(Convolution):
         Args:
             x: sparse [M, C] at sites made by a strided convolution or pooling, or dense
                 [B, C, X, Y, Z], which is simply convolved transposed.
+            norm: normalises the result (sparse input only).
             add: added to the result, which has its shape.
             relu: whether to clip the sum below at 0. Without gradients neither takes a pass of its
                 own on sparse input.
@@ -89,6 +92,7 @@ class SparseInverseConv3d(Convolution):
             self.weight,
             self.bias,
             groups=self.groups,
+            norm=norm,
             add=None if add is None else add.features,
             relu=relu,
         )

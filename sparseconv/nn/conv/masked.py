@@ -11,6 +11,7 @@ from torch.nn import functional as dense
 from sparseconv._errors import complain
 from sparseconv.functional.conv import by_tap
 from sparseconv.functional.masked import first_taps_conv3d
+from sparseconv.functional.normed import Norm
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._base import Convolution
 from sparseconv.nn.family import Family
@@ -128,6 +129,7 @@ class MaskedConv3d(Convolution):
         self,
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
         *,
+        norm: Norm | None = None,
         add: SparseTensor | Tensor | None = None,
         relu: bool = False,
     ) -> SparseTensor | Tensor:
@@ -135,6 +137,7 @@ class MaskedConv3d(Convolution):
 
         Args:
             x: sparse [N, C], or dense [B, C, X, Y, Z].
+            norm: normalises the result (sparse input only).
             add: added to the result, which has its shape.
             relu: whether to clip the sum below at 0.
 
@@ -158,6 +161,7 @@ class MaskedConv3d(Convolution):
             self.bias,
             g,
             groups=self.groups,
+            norm=norm,
             add=None if add is None else add.features,
             relu=relu,
         )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sparseconv.functional.conv import conv3d
 from sparseconv.functional.linear import traceable_linear
+from sparseconv.functional.normed import Norm
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._base import Convolution
 from sparseconv.nn.family import Family
@@ -61,6 +62,7 @@ class PointwiseConv3d(Convolution):
         self,
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
         *,
+        norm: Norm | None = None,
         add: SparseTensor | Tensor | None = None,
         relu: bool = False,
     ) -> SparseTensor | Tensor:
@@ -68,6 +70,7 @@ class PointwiseConv3d(Convolution):
 
         Args:
             x: sparse [N, C], or dense [B, C, X, Y, Z].
+            norm: normalises the result (sparse input only).
             add: added to the result, which has its shape.
             relu: whether to clip the sum below at 0.
 
@@ -84,12 +87,20 @@ class PointwiseConv3d(Convolution):
                 self.weight.flatten(1),
                 self.bias,
                 self.groups,
+                norm=norm,
                 residual=residual,
                 relu=relu,
             )
             return x.replace(features=y)
         return conv3d(
-            x, self.weight, self.bias, self.geometry, groups=self.groups, add=residual, relu=relu
+            x,
+            self.weight,
+            self.bias,
+            self.geometry,
+            groups=self.groups,
+            norm=norm,
+            add=residual,
+            relu=relu,
         )
 
     def extra_repr(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sparseconv.functional.conv import conv3d
+from sparseconv.functional.normed import Norm
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._base import Convolution
 from sparseconv.nn.family import Family
@@ -29,6 +30,7 @@ class SparseConv3d(Convolution):
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
         sites: SparseTensor | None = None,
         *,
+        norm: Norm | None = None,
         add: SparseTensor | Tensor | None = None,
         relu: bool = False,
     ) -> SparseTensor | Tensor:
@@ -37,6 +39,7 @@ class SparseConv3d(Convolution):
         Args:
             x: sparse [N, C], or dense [B, C, X, Y, Z].
             sites: a tensor whose sites the result shall have (sparse input only).
+            norm: normalises the result (sparse input only).
             add: added to the result, which has its shape.
             relu: whether to clip the sum below at 0. Without gradients neither takes a pass of its
                 own on sparse input.
@@ -54,6 +57,7 @@ class SparseConv3d(Convolution):
             self.geometry,
             groups=self.groups,
             sites=sites,
+            norm=norm,
             add=None if add is None else add.features,
             relu=relu,
         )

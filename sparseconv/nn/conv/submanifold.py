@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparseconv.functional.conv import submanifold_conv3d
+from sparseconv.functional.normed import Norm
 from sparseconv.geometry import Triple
 from sparseconv.nn.conv._base import Convolution
 from sparseconv.nn.family import Family
@@ -68,6 +69,7 @@ class SubMConv3d(Convolution):
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
         rulebook: Rulebook | None = None,
         *,
+        norm: Norm | None = None,
         add: SparseTensor | Tensor | None = None,
         relu: bool = False,
     ) -> SparseTensor | Tensor:
@@ -76,6 +78,7 @@ class SubMConv3d(Convolution):
         Args:
             x: sparse [N, C], or dense [B, C, X, Y, Z].
             rulebook: use this one instead of the topology's (sparse input only).
+            norm: normalises the result (sparse input only).
             add: added to the result, which has its shape.
             relu: whether to clip the sum below at 0. Without gradients neither takes a pass of its
                 own on sparse input.
@@ -93,6 +96,7 @@ class SubMConv3d(Convolution):
             self.geometry,
             groups=self.groups,
             rulebook=rulebook,
+            norm=norm,
             add=None if add is None else add.features,
             relu=relu,
         )

@@ -10,6 +10,7 @@ from torch.nn import functional as dense
 
 from sparseconv._errors import complain
 from sparseconv.functional.conv import conv_transpose3d
+from sparseconv.functional.normed import Norm
 from sparseconv.geometry import Triple, triple
 from sparseconv.nn.conv._base import Convolution
 from sparseconv.nn.family import Family
@@ -87,6 +88,7 @@ class SparseConvTranspose3d(Convolution):
         x: SparseTensor | Tensor,  # [N, C] or [B, C, X, Y, Z]
         sites: SparseTensor | None = None,
         *,
+        norm: Norm | None = None,
         add: SparseTensor | Tensor | None = None,
         relu: bool = False,
     ) -> SparseTensor | Tensor:
@@ -95,6 +97,7 @@ class SparseConvTranspose3d(Convolution):
         Args:
             x: sparse [N, C], or dense [B, C, X, Y, Z].
             sites: a tensor whose sites the result shall have (sparse input only).
+            norm: normalises the result (sparse input only).
             add: added to the result, which has its shape.
             relu: whether to clip the sum below at 0. Without gradients neither takes a pass of its
                 own on sparse input.
@@ -124,6 +127,7 @@ class SparseConvTranspose3d(Convolution):
             output_padding=self.output_padding,
             groups=self.groups,
             sites=sites,
+            norm=norm,
             add=None if add is None else add.features,
             relu=relu,
         )
