@@ -105,7 +105,7 @@ def test_convolution_norm_and_relu_are_the_layers_one_by_one(name, mode, relu):
     ours = torch.autograd.grad((found.features * probe).sum(), [leaf, *net.parameters()])
     theirs = torch.autograd.grad((expected.features * probe).sum(), wanted)
     for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(one, other, **tolerance(torch.float64, "formula"))
 
 
 def test_a_norm_behind_a_convolution_that_somebody_listens_to_is_called_alone():
