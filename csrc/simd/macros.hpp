@@ -38,3 +38,10 @@
 #else
 #define KEEP_LOOP (void)0
 #endif
+
+// numbers fetched one by one are stored one by one: put together in a vector first, they take longer
+#if defined(__GNUC__) || defined(__clang__)
+#define SCALAR(value) __asm__("" : "+r"(value))
+#else
+#define SCALAR(value) (void)0
+#endif

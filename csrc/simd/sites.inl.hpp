@@ -87,15 +87,12 @@ static inline void bring_families(const SiteTree& tree, std::int64_t place, std:
 // numbers[i] <- rows[numbers[i]]. Gathering sixteen at a time is slower.
 static inline void rename(const std::int32_t* RESTRICT rows, std::int32_t* RESTRICT numbers,
                           std::int64_t n) {
-  std::int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    std::int32_t named[8];
-    UNROLL
-    for (int j = 0; j < 8; ++j) named[j] = rows[std::uint32_t(numbers[i + j])];
-    UNROLL
-    for (int j = 0; j < 8; ++j) numbers[i + j] = named[j];
+  UNROLL
+  for (std::int64_t i = 0; i < n; ++i) {
+    std::int32_t row = rows[std::uint32_t(numbers[i])];
+    SCALAR(row);
+    numbers[i] = row;
   }
-  for (; i < n; ++i) numbers[i] = rows[numbers[i]];
 }
 
 static std::int64_t neighbour_lists(const SiteTree& tree, std::int64_t begin, std::int64_t end,
