@@ -97,19 +97,8 @@ Halved halve(const std::int64_t* pyramid, std::int64_t depth, const Site* sites,
       });
   made.sites = Buffer<std::int32_t>(4 * parents);
   parallel_ranges(parents, site_piece, threads, [&](std::int64_t begin, std::int64_t end) {
-    const auto child = [&](std::int64_t parent) {
-      const std::int32_t first = std::int32_t(tree.families[parent]);
-      return rows ? rows[first] : first;
-    };
-    constexpr std::int64_t far = 16;  // rows may lie anywhere
-    for (; begin < end; ++begin) {
-      if (begin + far < end) SPARSECONV_PREFETCH(sites + child(begin + far));
-      Site site = sites[child(begin)];
-      site.x >>= 1;
-      site.y >>= 1;
-      site.z >>= 1;
-      std::memcpy(made.sites.data() + 4 * begin, &site, sizeof site);
-    }
+    loops.halve_sites(reinterpret_cast<const std::int32_t*>(sites), tree.families, rows, begin, end,
+                      made.sites.data());
   });
   return made;
 }

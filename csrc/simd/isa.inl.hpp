@@ -54,6 +54,8 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 
 #include "simd/order.inl.hpp"
 
+#include "simd/neighbours.inl.hpp"
+
 #include "simd/sites.inl.hpp"
 
 #include "simd/sample.inl.hpp"

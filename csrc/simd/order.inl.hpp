@@ -3,6 +3,12 @@
 #if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && \
     !defined(SPARSECONV_PLAIN_VECTORS)
 
+#if defined(__GNUC__) && !defined(__clang__)
+// gcc 12 takes the undefined operand of its own intrinsics for a mistake
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
 static void box(const std::int32_t* sites, std::int64_t n, std::int32_t* low, std::int32_t* high) {
   __m512i least[2], most[2];
   for (int i = 0; i < 2; ++i) {

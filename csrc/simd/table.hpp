@@ -316,6 +316,12 @@ struct SiteLoops {
   void (*pairs_of_kids)(const SiteTree& tree, const std::int32_t* rows, std::int64_t begin,
                         std::int64_t end, std::int64_t* at, const std::int64_t* stop,
                         std::int32_t* in, std::int32_t* out);
+
+  // halved[i] = the site [4] of the parent whose first child families[i] names: half of that child's,
+  // rounded down. Children are named by their rows where these are given.
+  void (*halve_sites)(const std::int32_t* sites, const std::uint64_t* families,
+                      const std::int32_t* rows, std::int64_t begin, std::int64_t end,
+                      std::int32_t* halved);
 };
 
 // Cells about which a row samples, [side, side, side] rows or -1, z fastest.
