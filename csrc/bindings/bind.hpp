@@ -49,6 +49,7 @@ void bind_coords(nb::module_& m);
 void bind_dim_conv(nb::module_& m);
 void bind_features(nb::module_& m);
 void bind_merge(nb::module_& m);
+void bind_pyramid(nb::module_& m);
 void bind_relation(nb::module_& m);
 void bind_roofline(nb::module_& m);
 void bind_sample(nb::module_& m);

@@ -1,5 +1,6 @@
 #include "bindings/bind.hpp"
-#include "kernels/pyramid.hpp"
+#include "kernels/coords.hpp"
+#include "kernels/rulebook.hpp"
 
 namespace sparseconv {
 namespace {
@@ -83,66 +84,6 @@ void bind_coords(nb::module_& m) {
       nb::arg("in_coords"), nb::arg("n"), nb::arg("slots"), nb::arg("capacity"),
       nb::arg("out_coords"), nb::arg("count"), nb::arg("offsets"), nb::arg("stride"),
       nb::arg("same_sites"), nb::arg("threads"), "Return in_rows, out_rows and segments.");
-  m.def(
-      "site_order",
-      [](Address coords, std::int64_t n, int threads) {
-        Buffer<std::int64_t> made;
-        {
-          const nb::gil_scoped_release unlocked;
-          made = site_order(pointer<const Site>(coords), n, threads);
-        }
-        return to_numpy(std::move(made));
-      },
-      nb::arg("coords"), nb::arg("n"), nb::arg("threads"), "Return the order of sites.");
-  m.def(
-      "pyramid",
-      [](Address coords, std::int64_t n, Address order, std::int64_t words, int threads) {
-        Buffer<std::int64_t> made;
-        {
-          const nb::gil_scoped_release unlocked;
-          made = make_pyramid(pointer<const Site>(coords), n, pointer<const std::int64_t>(order),
-                              words, threads);
-        }
-        return to_numpy(std::move(made));
-      },
-      nb::arg("coords"), nb::arg("n"), nb::arg("order"), nb::arg("words"), nb::arg("threads"),
-      "Return the pyramid of sites.");
-  m.def(
-      "cube_rulebook",
-      [](Address pyramid, std::int64_t words, std::int64_t depth, std::int64_t rows,
-         int threads) -> nb::object {
-        const std::int64_t* block = pointer<const std::int64_t>(pyramid);
-        if (!pyramid_holds(block, words, depth, rows, 0)) return nb::none();
-        Book book;
-        {
-          const nb::gil_scoped_release unlocked;
-          book = cube_book(block, depth, threads);
-        }
-        return nb::make_tuple(to_numpy(std::move(book.in)), to_numpy(std::move(book.out)),
-                              to_numpy(std::move(book.segments)));
-      },
-      nb::arg("pyramid"), nb::arg("words"), nb::arg("depth"), nb::arg("rows"), nb::arg("threads"),
-      "Return in_rows, out_rows and segments of the 27 taps on a level of so many rows; None where "
-      "the pyramid does not hold it.");
-  m.def(
-      "halve",
-      [](Address pyramid, std::int64_t words, std::int64_t depth, Address coords, std::int64_t rows,
-         int threads) -> nb::object {
-        const std::int64_t* block = pointer<const std::int64_t>(pyramid);
-        if (!pyramid_holds(block, words, depth, rows, 1)) return nb::none();
-        Halved made;
-        {
-          const nb::gil_scoped_release unlocked;
-          made = halve(block, depth, pointer<const Site>(coords), threads);
-        }
-        return nb::make_tuple(to_numpy(std::move(made.sites), 4), to_numpy(std::move(made.book.in)),
-                              to_numpy(std::move(made.book.out)),
-                              to_numpy(std::move(made.book.segments)));
-      },
-      nb::arg("pyramid"), nb::arg("words"), nb::arg("depth"), nb::arg("coords"), nb::arg("rows"),
-      nb::arg("threads"),
-      "Return the sites of half the resolution, in_rows, out_rows and segments of the 8 taps; None "
-      "where the pyramid does not hold the level and the one above.");
 }
 
 }  // namespace sparseconv

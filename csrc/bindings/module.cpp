@@ -16,6 +16,7 @@ NB_MODULE(_native, m) {
   bind_dim_conv(m);
   bind_features(m);
   bind_merge(m);
+  bind_pyramid(m);
   bind_relation(m);
   bind_roofline(m);
   bind_sample(m);

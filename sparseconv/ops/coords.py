@@ -16,10 +16,6 @@ def _fake_site_index(coords):
     return coords.new_empty(_fresh_size(), dtype=torch.int64)
 
 
-def _fake_pyramid(coords, order):
-    return coords.new_empty(_fresh_size(), dtype=torch.int64)
-
-
 def _fake_lookup(coords, table, queries):
     return queries.new_empty(queries.shape[0])
 
@@ -49,12 +45,6 @@ _site_order = define(
     reference=reference.site_order,
     compiled=compiled("coords", "site_order"),
     fake=_fake_site_index,
-)
-_pyramid = define(
-    "pyramid(Tensor coords, Tensor order) -> Tensor",
-    reference=reference.pyramid,
-    compiled=compiled("coords", "pyramid"),
-    fake=_fake_pyramid,
 )
 _lookup = define(
     "lookup(Tensor coords, Tensor table, Tensor queries) -> Tensor",
@@ -116,31 +106,6 @@ def site_order(
     """
     check_coords("coords", coords)
     return _site_order(coords)
-
-
-def pyramid(
-    coords: Tensor,  # [N, 4] int32
-    order: Tensor,  # opaque
-) -> Tensor:
-    """Build the levels of half, a quarter, ... of the resolution, from which rulebooks follow.
-
-    Args:
-        coords: int32 [N, 4].
-        order: what `site_order(coords)` returned, or int64 [0].
-
-    Returns:
-        The pyramid, int64, opaque: 16 bytes a site of every level above and 4 for each of its
-        neighbours, and 4 a site that was not in Z-order. Where sites repeat or do not fit a 62-bit
-        key it is a stub, with which the ops that take a pyramid search.
-
-    Raises:
-        TypeError, ValueError: `coords` is not int32 [N, 4].
-
-    Source:
-        Wang et al., "O-CNN", arXiv:1712.01537: neighbours of an octree's nodes from their parents'.
-    """
-    check_coords("coords", coords)
-    return _pyramid(coords, order)
 
 
 def lookup(

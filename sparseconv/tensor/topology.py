@@ -11,9 +11,10 @@ from torch import Tensor
 from sparseconv._errors import complain
 from sparseconv.geometry import Geometry, Offsets, Triple, mirrored
 from sparseconv.ops.blocks import block_index
-from sparseconv.ops.coords import output_coords, pyramid, site_index
+from sparseconv.ops.coords import output_coords, site_index
 from sparseconv.ops.items import item_order, split_by_item
-from sparseconv.ops.rulebook import cube_rulebook, halve, rulebook
+from sparseconv.ops.pyramid import cube_rulebook, halve, pyramid
+from sparseconv.ops.rulebook import rulebook
 from sparseconv.tensor.items import Items
 from sparseconv.tensor.rulebook import Rulebook, keepable
 
@@ -124,10 +125,7 @@ class Topology:
         if key in self.rulebooks:
             return self.rulebooks[key]
         if source == target and geometry.offsets == CUBE.offsets and geometry.stride == CUBE.stride:
-            levels, depth = self.pyramid(source)
-            with keepable():
-                made = cube_rulebook(self.levels[source].coords, levels, depth)
-            self.rulebooks[key] = Rulebook(*made, symmetric=True)
+            self.rulebooks[key] = Rulebook(*self._neighbours(source), symmetric=True)
         else:
             self.rulebooks[key] = self.pairs(
                 source,
@@ -172,11 +170,23 @@ class Topology:
         """Return a pyramid that holds a level, built when first asked for, and how far up."""
         base, depth = self.halvings.get(name, (name, 0))
         if base not in self.pyramids:
-            coords = self.levels[base].coords
-            none = torch.zeros(0, dtype=torch.int64, device=coords.device)
-            with keepable():
-                self.pyramids[base] = pyramid(coords, self.orders.pop(base, none))
+            self._build_pyramid(base, neighbours=False)
         return self.pyramids[base], depth
+
+    def _build_pyramid(self, base: str, neighbours: bool) -> list[Tensor]:
+        coords = self.levels[base].coords
+        none = torch.zeros(0, dtype=torch.int64, device=coords.device)
+        with keepable():
+            made, book = pyramid(coords, self.orders.pop(base, none), neighbours)
+        self.pyramids[base] = made
+        return book
+
+    def _neighbours(self, name: str) -> Sequence[Tensor]:
+        if name not in self.halvings and name not in self.pyramids:
+            return self._build_pyramid(name, neighbours=True)
+        levels, depth = self.pyramid(name)
+        with keepable():
+            return cube_rulebook(self.levels[name].coords, levels, depth)
 
     def pairs(
         self,
@@ -200,7 +210,8 @@ class Topology:
         """Return the name of the level a convolution of `geometry` gives, made when first asked.
 
         Its sites are all those whose kernel meets an active site; a bounded lattice is cropped to
-        torch's output shape.
+        torch's output shape. A level of half the resolution below one whose neighbours were asked
+        for, by a 3³ submanifold layer, gets that rulebook in the same go.
         """
         name = f"{source}/{geometry.key}"
         if name not in self.levels:
@@ -211,9 +222,13 @@ class Topology:
             whole = shape is None or all(s == 2 * b for s, b in zip(shape, bound, strict=True))
             if whole and geometry.offsets == CORNERS.offsets and geometry.stride == CORNERS.stride:
                 levels, depth = self.pyramid(source)
+                neighbours = f"{source}>{source}:{CUBE.key}" in self.rulebooks
                 with keepable():
-                    coords, *book = halve(level.coords, levels, depth)
+                    coords, *book, cube = halve(level.coords, levels, depth, neighbours)
                 self.rulebooks[f"{source}>{name}:{geometry.key}"] = Rulebook(*book)
+                if neighbours:
+                    key = f"{name}>{name}:{CUBE.key}"
+                    self.rulebooks[key] = Rulebook(*cube, symmetric=True)
                 self.halvings[name] = (self.halvings.get(source, (source, 0))[0], depth + 1)
             else:
                 coords = _reached(level.coords, geometry, bound, transposed=False)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sparseconv.backends.reference.dim_conv import branch_shapes
-from sparseconv.ops.coords import pyramid, site_index, site_order
+from sparseconv.ops.coords import site_index, site_order
+from sparseconv.ops.pyramid import pyramid
 from sparseconv.ops.row_list import pairs_by_row
 from sparseconv.testing import oracle
 from sparseconv.testing.sample import CASES, Sample, pairs_of, shuffled
@@ -219,7 +220,7 @@ def placement() -> Iterator[Sample]:
         yield Sample("unique_coords", name, (coords,))
         yield Sample("site_order", name, (coords,))
         order = site_order(coords)
-        yield Sample("pyramid", name, (coords, order))
+        yield Sample("pyramid", name, (coords, order, False))
         table = site_index(coords)
         yield Sample("lookup", name, (coords, table, torch.cat([coords.flip(0), coords[:3]]) - 1))
         bounded = (offsets, [2, 2, 2], [0, 0, 0], [3, 3, 3])
@@ -227,8 +228,11 @@ def placement() -> Iterator[Sample]:
         yield Sample("output_coords", f"{name}-up", (coords, offsets, [2, 2, 2], [], [], True))
         if name != "duplicates":
             yield Sample("rulebook", name, (coords, table, coords, offsets, [1, 1, 1], True))
-            yield Sample("cube_rulebook", name, (coords, pyramid(coords, order), 0))
-            yield Sample("halve", name, (coords, pyramid(coords, order), 0))
+            yield Sample("pyramid", f"{name}-neighbours", (coords, order, True))
+            levels, _ = pyramid(coords, order, False)
+            yield Sample("cube_rulebook", name, (coords, levels, 0))
+            yield Sample("halve", name, (coords, levels, 0, False))
+            yield Sample("halve", f"{name}-neighbours", (coords, levels, 0, True))
             halves = torch.cat(
                 [coords[:, :1], torch.div(coords[:, 1:], 2, rounding_mode="floor")], 1
             )

@@ -9,9 +9,10 @@ pytest.importorskip("sparseconv._native", reason="the compiled module is not ins
 
 from sparseconv import _native
 from sparseconv.backends.cpu import coords as cpu_coords
-from sparseconv.backends.cpu import rulebook as cpu
+from sparseconv.backends.cpu import pyramid as cpu
+from sparseconv.backends.cpu.rulebook import rulebook
 from sparseconv.backends.reference import coords as reference_coords
-from sparseconv.backends.reference import rulebook as reference
+from sparseconv.backends.reference import pyramid as reference
 
 LEAST, MOST = -(2**31), 2**31 - 1
 NONE = torch.zeros(0, dtype=torch.int64)
@@ -45,7 +46,10 @@ def clouds(draw):
 
 def assert_equal(found, expected):
     for left, right in zip(found, expected, strict=True):
-        assert left.dtype == right.dtype and torch.equal(left, right)
+        if isinstance(left, list):
+            assert_equal(left, right)
+        else:
+            assert left.dtype == right.dtype and torch.equal(left, right)
 
 
 def place_of(pyramid):
@@ -54,16 +58,17 @@ def place_of(pyramid):
 
 def check_levels(sites, threads=1):
     torch.set_num_threads(threads)
-    pyramid = cpu_coords.pyramid(sites, cpu_coords.site_order(sites))
-    assert torch.equal(pyramid, cpu_coords.pyramid(sites, NONE))
+    pyramid, cube = cpu.pyramid(sites, cpu_coords.site_order(sites), True)
+    assert_equal(cube, reference.pyramid(sites, NONE, True)[1])
+    assert_equal((pyramid, []), cpu.pyramid(sites, NONE, False))
     held = 0
     for depth in range(40):
         held += _native.cube_rulebook(*place_of(pyramid), depth, len(sites), threads) is not None
         assert_equal(
             cpu.cube_rulebook(sites, pyramid, depth), reference.cube_rulebook(sites, NONE, 0)
         )
-        halved = reference.halve(sites, NONE, 0)
-        assert_equal(cpu.halve(sites, pyramid, depth), halved)
+        halved = reference.halve(sites, NONE, 0, depth % 2 == 0)
+        assert_equal(cpu.halve(sites, pyramid, depth, depth % 2 == 0), halved)
         if len(halved[0]) == len(sites) and depth >= held + 1:
             break
         sites = halved[0]
@@ -97,15 +102,17 @@ def test_many_sites_sorted_by_two_threads():
     for threads in (1, 2):
         torch.set_num_threads(threads)
         order = cpu_coords.site_order(sites)
-        pyramid = cpu_coords.pyramid(sites, order)
+        pyramid, cube = cpu.pyramid(sites, order, True)
         book = cpu.cube_rulebook(sites, pyramid, 0)
-        assert_equal(book, cpu.rulebook(sites, NONE, sites, flat, [1, 1, 1], True))
+        assert_equal(cube, list(book))
+        assert_equal(book, rulebook(sites, NONE, sites, flat, [1, 1, 1], True))
         results.append([order, *book])
         coarser = sites
         for depth in range(4):
-            coarser, *book = cpu.halve(coarser, pyramid, depth)
-            results[-1] += [coarser, *book, *cpu.cube_rulebook(coarser, pyramid, depth + 1)]
-        expected = cpu.rulebook(coarser, NONE, coarser, flat, [1, 1, 1], True)
+            coarser, *book, cube = cpu.halve(coarser, pyramid, depth, True)
+            assert_equal(cube, list(cpu.cube_rulebook(coarser, pyramid, depth + 1)))
+            results[-1] += [coarser, *book, *cube]
+        expected = rulebook(coarser, NONE, coarser, flat, [1, 1, 1], True)
         assert_equal(results[-1][-3:], expected)
     assert_equal(*results)
 
@@ -128,17 +135,19 @@ def test_order_counts_distinct_sites_and_bounds_them(sites, distinct):
         assert head[2:6] == sites.amin(0).tolist() and head[6:10] == sites.amax(0).tolist()
     # with or without a pyramid
     assert_equal(
-        cpu.cube_rulebook(sites, cpu_coords.pyramid(sites, NONE), 0),
+        cpu.cube_rulebook(sites, cpu.pyramid(sites, NONE, False)[0], 0),
         reference.cube_rulebook(sites, NONE, 0),
     )
-    assert_equal(
-        cpu.halve(sites, cpu_coords.pyramid(sites, NONE), 0), reference.halve(sites, NONE, 0)
-    )
+    pyramid, cube = cpu.pyramid(sites, NONE, True)
+    assert_equal(cube, reference.pyramid(sites, NONE, True)[1])
+    assert_equal(cpu.halve(sites, pyramid, 0, True), reference.halve(sites, NONE, 0, True))
 
 
 def test_a_pyramid_of_other_sites_is_not_believed():
     sites = cpu_coords.unique_coords(torch.randint(0, 9, (300, 4), dtype=torch.int32))[0]
-    pyramid = cpu_coords.pyramid(sites, NONE)
+    pyramid, _ = cpu.pyramid(sites, NONE, False)
     fewer = sites[:100].contiguous()
     assert_equal(cpu.cube_rulebook(fewer, pyramid, 0), reference.cube_rulebook(fewer, NONE, 0))
-    assert_equal(cpu.halve(fewer, pyramid, 7), reference.halve(fewer, NONE, 0))
+    expected = reference.halve(fewer, NONE, 0, True)
+    assert_equal(cpu.halve(fewer, pyramid, 7, True), expected)
+    assert_equal(cpu.halve(fewer, pyramid, 7, False), (*expected[:4], []))

@@ -52,12 +52,10 @@ def main(path, isa):
         return native.rulebook(a, rows, 0, 0, a, rows, CUBE, [one] * 3, True, one)
 
     def unet(coords):
-        levels = native.pyramid(address(coords), rows, 0, 0, one)
-        for depth in range(5):
+        levels = native.pyramid(address(coords), rows, 0, 0, True, one)[0]
+        for depth in range(4):
             held = address(levels), len(levels), depth
-            native.cube_rulebook(*held, len(coords), one)
-            if depth < 4:
-                coords = native.halve(*held, address(coords), len(coords), one)[0]
+            coords = native.halve(*held, address(coords), len(coords), True, one)[0]
 
     in_rows, out_rows, segments = rulebook(sites)
     count = len(in_rows)

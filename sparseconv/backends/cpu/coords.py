@@ -33,22 +33,6 @@ def site_order(
     return torch.from_numpy(made)
 
 
-def pyramid(
-    coords: Tensor,  # [N, 4] int32
-    order: Tensor,  # opaque
-) -> Tensor:  # [words] int64
-    """Return the levels above sites; see csrc/kernels/pyramid.hpp."""
-    coords, order = sites("coords", coords), dense("order", order, torch.int64, 1)
-    made = _native.pyramid(
-        coords.data_ptr(),
-        coords.shape[0],
-        order.data_ptr(),
-        order.shape[0],
-        torch.get_num_threads(),
-    )
-    return torch.from_numpy(made)
-
-
 def checked_table(
     coords: Tensor,  # [N, 4] int32
     table: Tensor,  # opaque

@@ -1,12 +1,11 @@
-"""The rulebook: derived from a pyramid, merged from sorted sites, or looked up in the index."""
+"""The rulebook: merged from sorted sites, or looked up in the index."""
 
 import torch
 from torch import Tensor
 
 from sparseconv import _native
-from sparseconv.backends.cpu._arguments import dense, sites, steps
-from sparseconv.backends.cpu.coords import checked_table, output_coords
-from sparseconv.backends.reference.rulebook import CORNERS, CUBE
+from sparseconv.backends.cpu._arguments import sites, steps
+from sparseconv.backends.cpu.coords import checked_table
 
 
 def rulebook(
@@ -34,34 +33,3 @@ def rulebook(
     )
     in_rows, out_rows, segments = map(torch.from_numpy, made)
     return in_rows, out_rows, segments
-
-
-def cube_rulebook(
-    coords: Tensor,  # [N, 4] int32
-    pyramid: Tensor,  # opaque
-    depth: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the rulebook of 3 x 3 x 3 taps: from the pyramid where it holds the level."""
-    pyramid = dense("pyramid", pyramid, torch.int64, 1)
-    rows, words, threads = len(coords), len(pyramid), torch.get_num_threads()
-    made = _native.cube_rulebook(pyramid.data_ptr(), words, depth, rows, threads)
-    if made is None:
-        return rulebook(coords, pyramid[:0], coords, CUBE, [1, 1, 1], True)
-    in_rows, out_rows, segments = map(torch.from_numpy, made)
-    return in_rows, out_rows, segments
-
-
-def halve(
-    coords: Tensor,  # [N, 4] int32
-    pyramid: Tensor,  # opaque
-    depth: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return halved sites and their rulebook: from the pyramid where it holds the level."""
-    coords, pyramid = sites("coords", coords), dense("pyramid", pyramid, torch.int64, 1)
-    rows, words, threads = len(coords), len(pyramid), torch.get_num_threads()
-    made = _native.halve(pyramid.data_ptr(), words, depth, coords.data_ptr(), rows, threads)
-    if made is None:
-        halved = output_coords(coords, CORNERS, [2, 2, 2], [], [], False)
-        return halved, *rulebook(coords, pyramid[:0], halved, CORNERS, [2, 2, 2], False)
-    halved, in_rows, out_rows, segments = map(torch.from_numpy, made)
-    return halved, in_rows, out_rows, segments

@@ -22,15 +22,6 @@ def site_order(
     return torch.zeros(0, dtype=torch.int64, device=coords.device)
 
 
-def pyramid(
-    coords: Tensor,  # [N, 4] int32
-    order: Tensor,  # opaque
-) -> Tensor:
-    """Return an empty int64 [0]: the reference searches."""
-    del order
-    return torch.zeros(0, dtype=torch.int64, device=coords.device)
-
-
 def lookup(
     coords: Tensor,  # [N, 4] int32
     table: Tensor,  # opaque

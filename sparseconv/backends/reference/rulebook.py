@@ -1,15 +1,11 @@
 """The rulebook in plain torch: one look-up per tap and output site."""
 
-from itertools import product
-
 import torch
 from torch import Tensor
 
-from sparseconv.backends.reference.coords import lookup, output_coords
+from sparseconv.backends.reference.coords import lookup
 
 INT32 = torch.iinfo(torch.int32)
-CUBE = [v for tap in product((-1, 0, 1), repeat=3) for v in tap]
-CORNERS = [v for tap in product((0, 1), repeat=3) for v in tap]
 
 
 def rulebook(
@@ -45,24 +41,3 @@ def rulebook(
     none = torch.zeros(0, dtype=torch.int32, device=device)
     segments = torch.cumsum(torch.cat(counts), 0)
     return torch.cat([none, *in_rows]), torch.cat([none, *out_rows]), segments
-
-
-def cube_rulebook(
-    coords: Tensor,  # [N, 4] int32
-    pyramid: Tensor,  # opaque
-    depth: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the rulebook of 3 x 3 x 3 taps on the sites themselves."""
-    del depth
-    return rulebook(coords, pyramid, coords, CUBE, [1, 1, 1], True)
-
-
-def halve(
-    coords: Tensor,  # [N, 4] int32
-    pyramid: Tensor,  # opaque
-    depth: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the sites `floor(xyz / 2)` in Z-order and the rulebook of 2 x 2 x 2 taps to them."""
-    del depth
-    halved = output_coords(coords, CORNERS, [2, 2, 2], [], [], False)
-    return halved, *rulebook(coords, pyramid, halved, CORNERS, [2, 2, 2], False)
