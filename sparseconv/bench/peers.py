@@ -163,7 +163,8 @@ PEERS = {
         Peer(
             "spconv",
             "its CPU path (Native), float32; its scatter always on one thread, since with two its "
-            "results are wrong, its matrix products on as many as ours",
+            "results are wrong, its matrix products on as many as ours; not run where the box of a "
+            "scan has more than 2³² cells, in which it pairs sites that are far apart",
             spconv.JOBS,
             package="spconv.pytorch",
             distributions=("spconv",),

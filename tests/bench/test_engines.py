@@ -54,6 +54,15 @@ def test_a_kernel_of_three_sizes_comes_back_as_it_went(engine):
     assert torch.equal(made.unpack(made.pack(taps), (3, 5, 7)), taps)
 
 
+def test_spconv_is_left_out_where_its_cells_have_more_numbers_than_32_bits():
+    scene = load_scene("sheet")
+    far = torch.tensor([[0, 2**13 - 1, 2**13 - 1, z] for z in (63, 64)], dtype=torch.int32)
+    for corner, runs in zip(far, (True, False), strict=True):
+        wide = replace(scene, coords=torch.cat([scene.coords, corner[None]]))
+        problem = CASES["rulebook"].prepare(wide, 0, "small")
+        assert (spconv.JOBS["rulebook"](problem) is not None) == runs
+
+
 def test_the_slow_are_run_where_they_are_named():
     assert "open3d-ml" not in [peer.name for peer in choose("all")]
     assert [peer.name for peer in choose("open3d-ml,spconv")] == ["open3d-ml", "spconv"]
