@@ -12,6 +12,7 @@ import torch
 from sparseconv._errors import complain
 from sparseconv.backends import native_available, native_missing
 from sparseconv.ops._autograd import register
+from sparseconv.ops._direct import direct
 
 LIBRARY = torch.library.Library("sparseconv", "DEF")
 BACKENDS = ("auto", "reference")
@@ -51,7 +52,7 @@ def define(
     setup: Callable | None = None,
     backward: Callable | None = None,
 ) -> Callable:
-    """Define `sparseconv::<schema>` and return its callable overload.
+    """Define `sparseconv::<schema>` and return what calls it.
 
     Args:
         schema: torch schema, such as `"lookup(Tensor coords, ...) -> Tensor"`.
@@ -63,7 +64,7 @@ def define(
         backward: gradients, made of registered ops so that they can be differentiated again.
 
     Returns:
-        The op's default overload.
+        What calls the op's default overload the shortest way.
     """
     name = schema[: schema.index("(")]
     reference = _without_autocast(reference)
@@ -80,7 +81,7 @@ def define(
     op = getattr(torch.ops.sparseconv, name).default
     if backward is not None:
         register(LIBRARY, op, setup, backward, on_cpu)
-    return op
+    return direct(op, on_cpu)
 
 
 def _without_autocast(reference: Callable) -> Callable:

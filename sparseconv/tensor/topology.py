@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import mul
 
 import torch
 from torch import Tensor
@@ -218,7 +219,7 @@ class Topology:
             level = self.levels[source]
             shape = level.spatial_shape
             bound = None if shape is None else geometry.output_shape(shape)
-            stride = tuple(a * b for a, b in zip(level.stride, geometry.stride, strict=True))
+            stride = tuple(map(mul, level.stride, geometry.stride))
             whole = shape is None or all(s == 2 * b for s, b in zip(shape, bound, strict=True))
             if whole and geometry.offsets == CORNERS.offsets and geometry.stride == CORNERS.stride:
                 levels, depth = self.pyramid(source)
