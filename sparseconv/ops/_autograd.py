@@ -25,7 +25,7 @@ def register(
     on_cpu: Callable,
     *,
     direct: bool = _DIRECT,
-) -> None:
+) -> Callable:
     """Register the gradients of an op whose schema has no defaults and no keyword-only arguments.
 
     Args:
@@ -35,16 +35,21 @@ def register(
         backward: `backward(ctx, *grads)`, a gradient or None for each argument of the op.
         on_cpu: what is registered for CPU tensors.
         direct: whether to take the short way; False where this torch lacks what it needs.
+
+    Returns:
+        What does as the op does for plain CPU tensors, one of which wants a gradient.
     """
     if not direct:
         torch.library.register_autograd(op, backward, setup_context=setup, lib=library)
-        return
-    library.impl(op._opname, _direct(op, setup, backward, on_cpu), "Autograd", with_keyset=True)
+        return op
+    through_torch, recorded = _direct(op, setup, backward, on_cpu)
+    library.impl(op._opname, through_torch, "Autograd", with_keyset=True)
+    return recorded
 
 
 def _direct(
     op: OpOverload, setup: Callable | None, backward: Callable, on_cpu: Callable
-) -> Callable:
+) -> tuple[Callable, Callable]:
     def below(keyset: torch._C.DispatchKeySet, args: tuple) -> Tensor | tuple[Tensor, ...]:
         with torch._C._AutoDispatchBelowAutograd():
             rest = keyset & torch._C._after_ADInplaceOrView_keyset
@@ -57,7 +62,7 @@ def _direct(
         @staticmethod
         def forward(ctx, *args):
             *inputs, keyset = args
-            output = below(keyset, inputs)
+            output = on_cpu(*inputs) if keyset is None else below(keyset, inputs)
             if setup is not None:
                 setup(ctx, inputs, output)
             return output
@@ -75,4 +80,4 @@ def _direct(
             return Differentiable.apply(*args, keyset)
         return below(keyset, args)
 
-    return run
+    return run, lambda *args: Differentiable.apply(*args, None)

@@ -21,31 +21,39 @@ _TENSORS = (Tensor, Parameter)
 _NUMBERS = (int, float, bool, type(None))
 
 
-def direct(op: OpOverload, on_cpu: Callable, *, can_tell: bool = _CAN_TELL) -> Callable:
+def direct(
+    op: OpOverload, on_cpu: Callable, recorded: Callable, *, can_tell: bool = _CAN_TELL
+) -> Callable:
     """Return what does the same as an op, sooner.
 
-    Plain CPU tensors of which no gradient is wanted go to the kernel. Other tensors, and calls that
-    a compiler, a tracer, a mode, a transform or a profiler looks at, go through torch's dispatcher.
+    Plain CPU tensors go to the kernel. Other tensors, and calls that a compiler, a tracer, a mode,
+    a transform or a profiler looks at, go through torch's dispatcher.
 
     Args:
         op: the op's default overload.
         on_cpu: what is registered for CPU tensors.
+        recorded: what does so for those of which one wants a gradient.
         can_tell: whether this torch says who looks; where it does not, the op itself is returned.
     """
     if not can_tell:
         return op
 
     def call(*args):
-        recorded = torch.is_grad_enabled()
+        if torch.compiler.is_compiling():
+            return op(*args)
+        wanted = False
         for given in args:
             kind = type(given)
             if kind in _TENSORS:
-                plain = given.is_cpu and not (recorded and given.requires_grad)
+                wanted = wanted or given.requires_grad
+                plain = given.is_cpu and not given.is_neg()
             else:
                 plain = kind in _NUMBERS or _numbers(given)
             if not plain:
                 return op(*args)
-        return op(*args) if _seen() else on_cpu(*args)
+        if _seen():
+            return op(*args)
+        return recorded(*args) if wanted and torch.is_grad_enabled() else on_cpu(*args)
 
     return call
 
@@ -56,8 +64,7 @@ def _numbers(given: object) -> bool:
 
 def _seen() -> bool:
     return (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
+        torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or torch._C._is_tracing()
         or torch._C._functorch.peek_interpreter_stack() is not None

@@ -79,9 +79,10 @@ def define(
     LIBRARY.impl(name, on_cpu, "CPU")
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
     op = getattr(torch.ops.sparseconv, name).default
+    recorded = op
     if backward is not None:
-        register(LIBRARY, op, setup, backward, on_cpu)
-    return direct(op, on_cpu)
+        recorded = register(LIBRARY, op, setup, backward, on_cpu)
+    return direct(op, on_cpu, recorded)
 
 
 def _without_autocast(reference: Callable) -> Callable:

@@ -30,7 +30,7 @@ def toy(name, schema):
     fake = lambda *args: torch.empty_like(args[0])  # noqa: E731
     torch.library.register_fake(f"sparseconv_direct_test::{name}", fake, lib=LIBRARY)
     op = getattr(torch.ops.sparseconv_direct_test, name).default
-    return op, direct(op, kernel), reached
+    return op, direct(op, kernel, op), reached
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_a_compiled_graph_holds_the_op(call):
 
 def test_without_means_to_tell_the_op_itself_is_called(toys):
     op, _, _ = toys
-    assert direct(op, None, can_tell=False) is op
+    assert direct(op, None, None, can_tell=False) is op
 
 
 def test_results_are_the_same_either_way():
