@@ -2,7 +2,8 @@
 
 sparseconv bench --bars --seconds 2 --clock cpu --json bars.json
 sparseconv families --bench --memory --threads 2 --json families.json
-python docs/make_tables.py bars.json families.json
+sparseconv bench --sweep --peers spconv,mm --seconds 1 --repeat 5 --clock cpu --json sweep.json
+python docs/make_tables.py bars.json families.json sweep.json
 """
 
 import argparse
@@ -13,6 +14,7 @@ from typing import Any
 from sparseconv.bench.bars import BARS
 from sparseconv.bench.measure import OURS, Quartiles
 from sparseconv.bench.peers import PEERS
+from sparseconv.bench.plan import SWEPT_CHANNELS, SWEPT_SIZES
 from sparseconv.bench.report import duration, ratio
 
 NAMES = {"semantickitti": "SemanticKITTI", "fragment": "room scan", "few": "109 voxels"}
@@ -85,6 +87,26 @@ def layers(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def is_sweep(rows: list[dict[str, Any]]) -> bool:
+    """Return whether rows are of `--sweep`, whose scenes are named after their sizes."""
+    return bool(rows) and all(row["scene"].split("-")[-1] in SWEPT_SIZES for row in rows)
+
+
+def sweep(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the table of the sweep: GFLOP/s, spconv × and torch.mm × by size and width."""
+    lines = head("scene", "what", *(f"C = {width}" for width in SWEPT_CHANNELS))
+    cells: dict[tuple[str, str], dict[int, str]] = {}
+    for row in rows:
+        seconds = row["seconds"][OURS]["median"]
+        found = [row["ratios"].get(peer) for peer in ("spconv", "mm")]
+        parts = [f"{row['flops'] / seconds / 1e9:.0f}"]
+        parts += [f"{ratio['median']:.2f}×" if ratio else "–" for ratio in found]
+        cells.setdefault((row["scene"], row["title"]), {})[row["channels"]] = ", ".join(parts)
+    for (scene, title), by_width in cells.items():
+        lines.append(line(scene, title, *(by_width.get(width, "") for width in SWEPT_CHANNELS)))
+    return lines
+
+
 def families(rows: list[dict[str, Any]]) -> list[str]:
     """Return the table of families."""
     lines = head(
@@ -121,7 +143,8 @@ def main() -> None:
             continue
         if found.get("bars"):
             print("\n".join(bars(found["bars"])), end="\n\n")
-        print("\n".join(layers(found["rows"])), end="\n\n")
+        table = sweep if is_sweep(found["rows"]) else layers
+        print("\n".join(table(found["rows"])), end="\n\n")
 
 
 if __name__ == "__main__":

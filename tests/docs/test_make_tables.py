@@ -72,6 +72,20 @@ def test_bars(made):
     assert unknown.endswith("|  |  |  | cannot be said, no AMX here |")
 
 
+def test_sweep(made):
+    rows = []
+    for scene, width in (("room-1k", 16), ("room-1k", 256), ("room-500k", 4)):
+        row = Row(scene, "conv", "a layer", width, 1000, 2_000_000, rounds=3)
+        row.seconds = {OURS: Quartiles(0.00001, 0.00002, 0.00003)}
+        row.ratios = {"mm": SPREAD} if scene == "room-500k" else {"mm": SPREAD, "spconv": SPREAD}
+        rows.append(row)
+    rows = as_json(rows, [], {"processor": "one"}, 1)["rows"]
+    assert made.is_sweep(rows) and not made.is_sweep(layer_rows()["rows"])
+    *_, small, large = made.sweep(rows)
+    assert small == "| room-1k | a layer |  | 100, 1.00×, 1.00× |  | 100, 1.00×, 1.00× |"
+    assert large == "| room-500k | a layer | 100, –, 1.00× |  |  |  |"
+
+
 def test_all_files_are_printed(made, monkeypatch, tmp_path, capsys):
     families_file, layers_file = tmp_path / "families.json", tmp_path / "bars.json"
     families_file.write_text(json.dumps(family_rows()))
