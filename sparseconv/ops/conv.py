@@ -195,10 +195,9 @@ def conv(
 
     `y[o] = bias + sum over taps t, pairs (i, o) of t, of x[i] W[t]`, normalised where there is a
     norm, plus `residual[o]`, and with `relu` the larger of that and 0; output group g reads input
-    group g. Under autocast the floating
-    inputs are cast to its dtype. 16-bit storage accumulates in float32. Differentiable twice.
-    Norm, residual and ReLU cost no pass of their own where no gradient is wanted, and come before
-    the result is rounded.
+    group g. Under autocast the floating inputs are cast to its dtype. 16-bit storage accumulates
+    in float32. Differentiable twice. Norm, residual and ReLU cost no pass of their own where no
+    gradient is wanted, and come before the result is rounded.
 
     Args:
         features: float [N, C].
