@@ -2,20 +2,16 @@
 // device, dtype, shape and contiguity before it takes an address.
 #pragma once
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 
-#include "core/buffer.hpp"
+#include "bindings/tensor.hpp"
 #include "core/pairs.hpp"
 
 namespace sparseconv {
-
-namespace nb = nanobind;
 
 using Address = std::uintptr_t;
 
@@ -30,19 +26,6 @@ inline Pairs pairs_of(Address in, Address out, Address segments, std::int64_t ta
   const auto* ends = pointer<const std::int64_t>(segments);
   return {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), ends, taps,
           std::min(count, ends[taps])};
-}
-
-// Hand a buffer to Python as a numpy array [rows] or [rows, columns], without a copy.
-template <class T>
-nb::object to_numpy(Buffer<T>&& buffer, std::int64_t columns = 0) {
-  auto kept = std::make_unique<Buffer<T>>(std::move(buffer));
-  T* data = kept->data();
-  const std::size_t size = std::size_t(kept->size());
-  nb::capsule owner(kept.get(), [](void* p) noexcept { delete static_cast<Buffer<T>*>(p); });
-  kept.release();
-  const std::size_t shape[2] = {columns > 0 ? size / std::size_t(columns) : size,
-                                std::size_t(columns)};
-  return nb::cast(nb::ndarray<nb::numpy, T>(data, columns > 0 ? 2 : 1, shape, owner));
 }
 
 void bind_coords(nb::module_& m);

@@ -44,8 +44,8 @@ void bind_coords(nb::module_& m) {
           const nb::gil_scoped_release unlocked;
           made = unique_sites(pointer<const Site>(coords), n, threads);
         }
-        return nb::make_tuple(to_numpy(std::move(made.sites), 4), to_numpy(std::move(made.inverse)),
-                              to_numpy(std::move(made.counts)), to_numpy(std::move(made.first)));
+        return nb::make_tuple(to_tensor(std::move(made.sites), 4), to_tensor(std::move(made.inverse)),
+                              to_tensor(std::move(made.counts)), to_tensor(std::move(made.first)));
       },
       nb::arg("coords"), nb::arg("n"), nb::arg("threads"),
       "Return unique sites, inverse, counts and first rows.");
@@ -61,7 +61,7 @@ void bind_coords(nb::module_& m) {
                               offsets_of(stride)[0], low.empty() ? nullptr : low.data(),
                               high.empty() ? nullptr : high.data(), transposed);
         }
-        return to_numpy(std::move(made), 4);
+        return to_tensor(std::move(made), 4);
       },
       nb::arg("coords"), nb::arg("n"), nb::arg("offsets"), nb::arg("stride"), nb::arg("lower"),
       nb::arg("upper"), nb::arg("transposed"),
@@ -78,8 +78,8 @@ void bind_coords(nb::module_& m) {
                           pointer<const Site>(out_coords), count, offsets_of(offsets),
                           offsets_of(stride)[0], same_sites, threads);
         }
-        return nb::make_tuple(to_numpy(std::move(book.in)), to_numpy(std::move(book.out)),
-                              to_numpy(std::move(book.segments)));
+        return nb::make_tuple(to_tensor(std::move(book.in)), to_tensor(std::move(book.out)),
+                              to_tensor(std::move(book.segments)));
       },
       nb::arg("in_coords"), nb::arg("n"), nb::arg("slots"), nb::arg("capacity"),
       nb::arg("out_coords"), nb::arg("count"), nb::arg("offsets"), nb::arg("stride"),

@@ -7,9 +7,9 @@ namespace {
 
 // Append in_rows, out_rows and segments.
 void append_book(nb::list& results, Book&& book) {
-  results.append(to_numpy(std::move(book.in)));
-  results.append(to_numpy(std::move(book.out)));
-  results.append(to_numpy(std::move(book.segments)));
+  results.append(to_tensor(std::move(book.in)));
+  results.append(to_tensor(std::move(book.out)));
+  results.append(to_tensor(std::move(book.segments)));
 }
 
 }  // namespace
@@ -23,7 +23,7 @@ void bind_pyramid(nb::module_& m) {
           const nb::gil_scoped_release unlocked;
           made = site_order(pointer<const Site>(coords), n, threads);
         }
-        return to_numpy(std::move(made));
+        return to_tensor(std::move(made));
       },
       nb::arg("coords"), nb::arg("n"), nb::arg("threads"), "Return the order of sites.");
   m.def(
@@ -40,7 +40,7 @@ void bind_pyramid(nb::module_& m) {
           if (neighbours) cube = cube_book(made.data(), 0, threads);
         }
         nb::list results;
-        results.append(to_numpy(std::move(made)));
+        results.append(to_tensor(std::move(made)));
         if (neighbours) append_book(results, std::move(cube));
         return results;
       },
@@ -59,9 +59,8 @@ void bind_pyramid(nb::module_& m) {
           const nb::gil_scoped_release unlocked;
           book = cube_book(block, depth, threads);
         }
-        nb::list results;
-        append_book(results, std::move(book));
-        return results;
+        return nb::make_tuple(to_tensor(std::move(book.in)), to_tensor(std::move(book.out)),
+                              to_tensor(std::move(book.segments)));
       },
       nb::arg("pyramid"), nb::arg("words"), nb::arg("depth"), nb::arg("rows"), nb::arg("threads"),
       "Return in_rows, out_rows and segments of the 27 taps on a level of so many rows; None where "
@@ -80,7 +79,7 @@ void bind_pyramid(nb::module_& m) {
           if (neighbours) cube = cube_book(block, depth + 1, threads);
         }
         nb::list results;
-        results.append(to_numpy(std::move(made.sites), 4));
+        results.append(to_tensor(std::move(made.sites), 4));
         append_book(results, std::move(made.book));
         if (neighbours) append_book(results, std::move(cube));
         return results;

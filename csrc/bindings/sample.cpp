@@ -64,7 +64,7 @@ void bind_sample(nb::module_& m) {
           const nb::gil_scoped_release unlocked;
           made = make_blocks(pointer<const Site>(coords), n, threads);
         }
-        return to_numpy(std::move(made));
+        return to_tensor(std::move(made));
       },
       nb::arg("coords"), nb::arg("n"), nb::arg("threads"), "Return the block index of sites.");
 

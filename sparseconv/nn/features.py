@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from sparseconv.functional.linear import linear
+from sparseconv._errors import complain
+from sparseconv.functional.linear import traceable_linear
+from sparseconv.functional.normed import Norm
+from sparseconv.ops._checks import describe
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -64,13 +66,41 @@ class Dropout(_RowWise, nn.Dropout):
 class Linear(nn.Linear):
     """`y = x W^T + b` of every row: [N, C] to [N, D]."""
 
-    def forward(self, x: SparseTensor | Tensor) -> SparseTensor | Tensor:
-        """Return the mapped tensor, sparse or plain as given."""
+    def forward(
+        self,
+        x: SparseTensor | Tensor,  # [N, C]
+        *,
+        norm: Norm | None = None,
+        add: SparseTensor | None = None,  # [N, D]
+        relu: bool = False,
+    ) -> SparseTensor | Tensor:  # [N, D]
+        """Return the mapped tensor, sparse or plain as given.
+
+        Args:
+            x: what is mapped.
+            norm: normalises the result.
+            add: added to the result, which has its shape.
+            relu: whether to clip the sum below at 0. Without gradients neither takes a pass of its
+                own.
+
+        Raises:
+            TypeError: a plain tensor with anything to do behind the map.
+        """
         if not isinstance(x, SparseTensor):
+            if norm is not None or add is not None or relu:
+                raise TypeError(
+                    complain("x", "a SparseTensor where norm, add or relu are given", describe(x))
+                )
             return super().forward(x)
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return x.replace(features=super().forward(x.features))
-        return x.replace(features=linear(x.features, self.weight, self.bias))
+        y = traceable_linear(
+            x.features,
+            self.weight,
+            self.bias,
+            norm=norm,
+            residual=None if add is None else add.features,
+            relu=relu,
+        )
+        return x.replace(features=y)
 
 
 class LayerNorm(_RowWise, nn.LayerNorm):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from sparseconv.nn.conv._base import Convolution
-from sparseconv.nn.features import ReLU
+from sparseconv.nn.features import Linear, ReLU
 from sparseconv.nn.hooks import hooked
 from sparseconv.nn.norm import BatchNorm
 from sparseconv.tensor.sparse_tensor import SparseTensor
@@ -37,8 +37,8 @@ def call(module: nn.Module, x: SparseTensor | Tensor) -> SparseTensor | Tensor:
 def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTensor | Tensor:
     """Call modules one after another; some do the work of the one behind them.
 
-    A convolution takes the batch norm and the ReLU, a norm the ReLU, a dimension-wise convolution
-    the layer that joins its branches.
+    A convolution or a linear map takes the batch norm and the ReLU, a norm the ReLU, a
+    dimension-wise convolution the layer that joins its branches.
 
     Args:
         modules: in order.
@@ -64,7 +64,7 @@ def chain(modules: Iterable[nn.Module], x: SparseTensor | Tensor) -> SparseTenso
             before = norm = None
             if clips:
                 continue
-        if _finishes(module):
+        if _finishes(module, x):
             before = module
         elif hasattr(type(module), "joins") and not hooked(module):
             joining = module
@@ -89,8 +89,8 @@ def residual(
         activation: a module.
     """
     *first, last = branch
-    if _finishes(last) and _is(activation, ReLU, nn.ReLU) and not hooked(branch):
-        if first and _is(last, BatchNorm) and _finishes(first[-1]):
+    if _finishes(last, x) and _is(activation, ReLU, nn.ReLU) and not hooked(branch):
+        if first and _is(last, BatchNorm) and _finishes(first[-1], x):
             *first, conv = first
             x = chain(first, x)
             if _takes_norm(conv, x):
@@ -103,7 +103,7 @@ def residual(
 
 def _takes_norm(module: nn.Module, x: SparseTensor | Tensor) -> bool:
     """Return whether a module that finishes normalises what it makes of `x` as well."""
-    return isinstance(module, Convolution) and isinstance(x, SparseTensor)
+    return isinstance(module, (Convolution, Linear)) and isinstance(x, SparseTensor)
 
 
 def _finish(
@@ -114,10 +114,12 @@ def _finish(
     return module(x, relu=True, **more) if relu else module(x, **more)
 
 
-def _finishes(module: nn.Module) -> bool:
-    """Return whether a module can add to its result and clip it."""
+def _finishes(module: nn.Module, x: SparseTensor | Tensor) -> bool:
+    """Return whether a module can add to what it makes of a tensor such as `x`, and clip it."""
     if isinstance(module, Convolution):
         return module.finishes and not hooked(module)
+    if type(module) is Linear:
+        return isinstance(x, SparseTensor) and not hooked(module)
     return _is(module, BatchNorm)
 
 
@@ -130,7 +132,8 @@ class Sequential(nn.Sequential):
     """`torch.nn.Sequential` for sparse tensors, in which torch's own modules act on the features.
 
     A `BatchNorm` with a ReLU behind it is computed as one. Where no gradient is wanted so is a
-    convolution with a ReLU, and with running statistics one with a `BatchNorm` and a ReLU.
+    convolution or `Linear` with a ReLU, and with running statistics one with a `BatchNorm` and a
+    ReLU.
 
     Args:
         *modules: layers in order, or one ordered dict of them.

@@ -69,6 +69,18 @@ def test_linear_under_autocast_and_refusal():
         layer(x.replace(features=torch.ones(len(x), 5)))
     with pytest.raises(TypeError, match="weight: expected float64"):
         layer(x.to(torch.float64))
+    for more in ({"norm": nn.BatchNorm(3)}, {"add": y}, {"relu": True}):
+        with pytest.raises(TypeError, match=r"x: expected a SparseTensor where .* found float32"):
+            layer(x.features, **more)
+
+
+def test_linear_adds_and_clips():
+    x = scene("random_sparse").tensor(4, torch.float32)
+    layer, other = nn.Linear(4, 3), x.replace(features=torch.randn(len(x), 3))
+    expected = (layer(x).features + other.features).relu()
+    torch.testing.assert_close(layer(x, add=other, relu=True).features, expected)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, add=other, relu=True).features, expected)
 
 
 def test_dropout_drops_in_training_alone():

@@ -56,12 +56,13 @@ LAYERS = {
     "depthwise": lambda: nn.DepthwiseConv3d(4, 3, padding="subm"),
     "coord": lambda: nn.CoordConv3d(4, 6, 3, padding="subm", coord_range="fixed", extent=(9, 9, 9)),
     "masked": lambda: nn.MaskedConv3d(4, 6, 3, "B"),
+    "linear": lambda: nn.Linear(4, 6),
 }
 MODES = ["training", "training, no gradient", "evaluation", "evaluation, no gradient"]
 
 
 def with_statistics(conv, relu=True):
-    width = conv.out_channels
+    width = conv.out_features if isinstance(conv, nn.Linear) else conv.out_channels
     net = nn.Sequential(conv, nn.BatchNorm(width), *([nn.ReLU()] if relu else []))
     with torch.no_grad():
         net[1].running_mean.normal_()

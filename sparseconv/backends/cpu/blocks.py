@@ -12,5 +12,4 @@ def block_index(
 ) -> Tensor:  # [words] int32
     """Return the words that csrc/core/block_index.hpp describes."""
     coords = sites("coords", coords)
-    made = _native.block_index(coords.data_ptr(), coords.shape[0], torch.get_num_threads())
-    return torch.from_numpy(made)
+    return _native.block_index(coords.data_ptr(), coords.shape[0], torch.get_num_threads())

@@ -29,8 +29,7 @@ def site_order(
 ) -> Tensor:  # [words] int64
     """Return the order of sites; see csrc/kernels/pyramid.hpp."""
     coords = sites("coords", coords)
-    made = _native.site_order(coords.data_ptr(), coords.shape[0], torch.get_num_threads())
-    return torch.from_numpy(made)
+    return _native.site_order(coords.data_ptr(), coords.shape[0], torch.get_num_threads())
 
 
 def checked_table(
@@ -79,9 +78,7 @@ def unique_coords(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return unique [U, 4] in Z-order, inverse [N], counts [U] and first [U]."""
     coords = sites("coords", coords)
-    made = _native.unique_coords(coords.data_ptr(), coords.shape[0], torch.get_num_threads())
-    unique, inverse, counts, first = (torch.from_numpy(array) for array in made)
-    return unique, inverse, counts, first
+    return _native.unique_coords(coords.data_ptr(), coords.shape[0], torch.get_num_threads())
 
 
 def output_coords(
@@ -99,7 +96,7 @@ def output_coords(
     """
     coords = sites("coords", coords)
     try:
-        made = _native.output_coords(
+        return _native.output_coords(
             coords.data_ptr(),
             coords.shape[0],
             steps("offsets", offsets, len(offsets) // 3 * 3),
@@ -117,4 +114,3 @@ def output_coords(
                 "move the scan nearer to the origin",
             )
         ) from None
-    return torch.from_numpy(made)

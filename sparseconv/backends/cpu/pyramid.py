@@ -17,16 +17,13 @@ def pyramid(
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the levels above sites and, if asked for, the rulebook between neighbours."""
     coords, order = sites("coords", coords), dense("order", order, torch.int64, 1)
-    made, *cube = map(
-        torch.from_numpy,
-        _native.pyramid(
-            coords.data_ptr(),
-            coords.shape[0],
-            order.data_ptr(),
-            order.shape[0],
-            neighbours,
-            torch.get_num_threads(),
-        ),
+    made, *cube = _native.pyramid(
+        coords.data_ptr(),
+        coords.shape[0],
+        order.data_ptr(),
+        order.shape[0],
+        neighbours,
+        torch.get_num_threads(),
     )
     return made, cube if cube or not neighbours else list(_searched(coords))
 
@@ -40,10 +37,7 @@ def cube_rulebook(
     pyramid = dense("pyramid", pyramid, torch.int64, 1)
     rows, words, threads = coords.shape[0], pyramid.shape[0], torch.get_num_threads()
     made = _native.cube_rulebook(pyramid.data_ptr(), words, depth, rows, threads)
-    if made is None:
-        return _searched(coords)
-    in_rows, out_rows, segments = map(torch.from_numpy, made)
-    return in_rows, out_rows, segments
+    return _searched(coords) if made is None else made
 
 
 def halve(
@@ -62,7 +56,7 @@ def halve(
         halved = output_coords(coords, CORNERS, [2, 2, 2], [], [], False)
         cube = list(_searched(halved)) if neighbours else []
         return halved, *rulebook(coords, pyramid[:0], halved, CORNERS, [2, 2, 2], False), cube
-    halved, in_rows, out_rows, segments, *cube = map(torch.from_numpy, made)
+    halved, in_rows, out_rows, segments, *cube = made
     return halved, in_rows, out_rows, segments, cube
 
 

@@ -19,7 +19,7 @@ def rulebook(
     """Return in_rows [P] and out_rows [P], sorted by (tap, out row), and segments [K + 1]."""
     in_coords, out_coords = sites("in_coords", in_coords), sites("out_coords", out_coords)
     table = checked_table(in_coords, table)
-    made = _native.rulebook(
+    return _native.rulebook(
         in_coords.data_ptr(),
         in_coords.shape[0],
         table.data_ptr(),
@@ -31,5 +31,3 @@ def rulebook(
         same_sites and in_coords.shape == out_coords.shape,
         torch.get_num_threads(),
     )
-    in_rows, out_rows, segments = map(torch.from_numpy, made)
-    return in_rows, out_rows, segments
