@@ -39,8 +39,8 @@ struct Managed {
   Tensor tensor;
 };
 
-// What a library of tensors hands out under `__dlpack_c_exchange_api__`; a function returns 0, or sets
-// a Python error. Those that are not used here have no type.
+// What a library of tensors hands out under `__dlpack_c_exchange_api__`; a function returns 0, or
+// sets a Python error. Those that are not used here have no type.
 struct Exchange {
   Version version;
   Exchange* previous;

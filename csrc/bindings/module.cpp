@@ -13,7 +13,8 @@ NB_MODULE(_native, m) {
   m.def("keep_freed_memory", &keep_freed_memory,
         "Keep freed memory in the process; whether the C library can.");
   m.def("use_exchange", &use_exchange, nb::arg("wanted"),
-        "Make tensors by torch's own functions or by way of numpy, for tests; whether torch has them.");
+        "Make tensors by torch's own functions or by way of numpy, for tests; whether torch has "
+        "the former.");
   bind_coords(m);
   bind_dim_conv(m);
   bind_features(m);

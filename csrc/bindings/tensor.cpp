@@ -9,11 +9,8 @@ nb::object torch() {
   return modules.attr("get")("torch", nb::none());
 }
 
-const dlpack::Exchange* find() {
-  const nb::object loaded = torch();
-  if (loaded.is_none()) return nullptr;
-  const nb::object given =
-      nb::getattr(loaded.attr("Tensor"), "__dlpack_c_exchange_api__", nb::none());
+const dlpack::Exchange* functions_of(const nb::object& tensor) {
+  const nb::object given = nb::getattr(tensor, "__dlpack_c_exchange_api__", nb::none());
   if (!PyCapsule_IsValid(given.ptr(), "dlpack_exchange_api")) return nullptr;
   const auto* functions = static_cast<const dlpack::Exchange*>(
       PyCapsule_GetPointer(given.ptr(), "dlpack_exchange_api"));
@@ -21,20 +18,36 @@ const dlpack::Exchange* find() {
   return functions && functions->to_object ? functions : nullptr;
 }
 
-const dlpack::Exchange* found() {
-  static const dlpack::Exchange* const functions = find();
-  return functions;
-}
-
+// Looked for once torch is there, and kept for good, as torch is. The GIL guards them; a static with
+// a lock of its own could be waited for by a thread that holds the GIL.
+bool looked = false;
+const dlpack::Exchange* functions = nullptr;
+PyObject* adopts_array = nullptr;
 bool wanted_here = true;
+
+void look() {
+  if (looked) return;
+  nb::object loaded = torch();
+  nb::object tensor = nb::getattr(loaded, "Tensor", nb::none());
+  nb::object adopts = nb::getattr(loaded, "from_numpy", nb::none());
+  // not loaded, or not to its end
+  if (tensor.is_none() || adopts.is_none()) return;
+  functions = functions_of(tensor);
+  adopts_array = adopts.release().ptr();
+  looked = true;
+}
 
 }  // namespace
 
-const dlpack::Exchange* exchange() { return wanted_here ? found() : nullptr; }
+const dlpack::Exchange* exchange() {
+  look();
+  return wanted_here ? functions : nullptr;
+}
 
 bool use_exchange(bool wanted) {
+  look();
   wanted_here = wanted;
-  return found() != nullptr;
+  return functions != nullptr;
 }
 
 nb::object adopt(const dlpack::Exchange& torch, dlpack::Managed* tensor) {
@@ -44,10 +57,7 @@ nb::object adopt(const dlpack::Exchange& torch, dlpack::Managed* tensor) {
 }
 
 nb::object from_numpy(nb::object array) {
-  // kept for good, as torch is
-  static PyObject* const adopts =
-      torch().is_none() ? nullptr : nb::object(torch().attr("from_numpy")).release().ptr();
-  return adopts ? nb::object(nb::handle(adopts)(array)) : array;
+  return adopts_array ? nb::object(nb::handle(adopts_array)(array)) : array;
 }
 
 }  // namespace sparseconv

@@ -72,7 +72,7 @@ def test_their_memory_is_given_back(exchange):
     assert most_memory() - before < 100e6
 
 
-def test_without_torch_they_are_arrays():
+def test_until_torch_is_loaded_they_are_arrays():
     code = f"""
 import importlib.util, sys
 import numpy as np
@@ -84,5 +84,7 @@ made = native.unique_coords(sites.ctypes.data, 2, 1)
 assert all(type(part) is np.ndarray for part in made)
 assert made[0].tolist() == [[0, 1, 2, 3]] and made[2].tolist() == [2]
 assert "torch" not in sys.modules
+import torch
+assert all(type(part) is torch.Tensor for part in native.unique_coords(sites.ctypes.data, 2, 1))
 """
     subprocess.run([sys.executable, "-c", code], check=True)
