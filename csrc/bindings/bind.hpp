@@ -10,6 +10,7 @@
 
 #include "bindings/tensor.hpp"
 #include "core/pairs.hpp"
+#include "kernels/rulebook.hpp"
 
 namespace sparseconv {
 
@@ -26,6 +27,12 @@ inline Pairs pairs_of(Address in, Address out, Address segments, std::int64_t ta
   const auto* ends = pointer<const std::int64_t>(segments);
   return {pointer<const std::int32_t>(in), pointer<const std::int32_t>(out), ends, taps,
           std::min(count, ends[taps])};
+}
+
+// Hand out in_rows, out_rows and segments.
+inline nb::tuple to_tensors(Book&& book) {
+  return nb::make_tuple(to_tensor(std::move(book.in)), to_tensor(std::move(book.out)),
+                        to_tensor(std::move(book.segments)));
 }
 
 void bind_coords(nb::module_& m);

@@ -78,8 +78,7 @@ void bind_coords(nb::module_& m) {
                           pointer<const Site>(out_coords), count, offsets_of(offsets),
                           offsets_of(stride)[0], same_sites, threads);
         }
-        return nb::make_tuple(to_tensor(std::move(book.in)), to_tensor(std::move(book.out)),
-                              to_tensor(std::move(book.segments)));
+        return to_tensors(std::move(book));
       },
       nb::arg("in_coords"), nb::arg("n"), nb::arg("slots"), nb::arg("capacity"),
       nb::arg("out_coords"), nb::arg("count"), nb::arg("offsets"), nb::arg("stride"),

@@ -7,9 +7,7 @@ namespace {
 
 // Append in_rows, out_rows and segments.
 void append_book(nb::list& results, Book&& book) {
-  results.append(to_tensor(std::move(book.in)));
-  results.append(to_tensor(std::move(book.out)));
-  results.append(to_tensor(std::move(book.segments)));
+  for (nb::handle part : to_tensors(std::move(book))) results.append(part);
 }
 
 }  // namespace
@@ -59,8 +57,7 @@ void bind_pyramid(nb::module_& m) {
           const nb::gil_scoped_release unlocked;
           book = cube_book(block, depth, threads);
         }
-        return nb::make_tuple(to_tensor(std::move(book.in)), to_tensor(std::move(book.out)),
-                              to_tensor(std::move(book.segments)));
+        return to_tensors(std::move(book));
       },
       nb::arg("pyramid"), nb::arg("words"), nb::arg("depth"), nb::arg("rows"), nb::arg("threads"),
       "Return in_rows, out_rows and segments of the 27 taps on a level of so many rows; None where "
