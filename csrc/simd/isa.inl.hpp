@@ -52,11 +52,7 @@ constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8
 
 #include "simd/norm.inl.hpp"
 
-#include "simd/order.inl.hpp"
-
-#include "simd/neighbours.inl.hpp"
-
-#include "simd/sites.inl.hpp"
+#include "simd/sites/loops.inl.hpp"
 
 #include "simd/sample.inl.hpp"
 

@@ -1,56 +1,5 @@
-// Neighbours by halved lattices: see kernels/pyramid.hpp. Included inside the namespace of one
+// Neighbours by halved lattices, sixteen taps at a time. Included inside the namespace of one
 // instruction set.
-
-// For a child in one of the eight octants of its parent and each tap: which of the parent's 27
-// neighbours (itself among them) holds the child's neighbour, and in which octant.
-struct Octant {
-  std::int32_t slot[32];  // of the parent's cube
-  std::int32_t bit[32];   // of the octant in a word of kids
-  std::int32_t shift[32];  // where that word tells how many kids lie before the octant
-};
-struct Octants {
-  Octant of[8];
-};
-
-constexpr Octants make_octants() {
-  Octants made{};
-  for (int o = 0; o < 8; ++o) {
-    Octant& octant = made.of[o];
-    const int at[3] = {o >> 2 & 1, o >> 1 & 1, o & 1};
-    for (int t = 0; t < 27; ++t) {
-      const int step[3] = {t / 9 - 1, t / 3 % 3 - 1, t % 3 - 1};
-      int slot = 0, inside = 0;
-      for (int a = 0; a < 3; ++a) {
-        const int to = at[a] + step[a];
-        slot = 3 * slot + (to < 0 ? 0 : to > 1 ? 2 : 1);
-        inside = 2 * inside + (to & 1);
-      }
-      octant.slot[t] = slot;
-      octant.bit[t] = 1 << inside;
-      octant.shift[t] = 8 + 3 * inside;
-    }
-  }
-  return made;
-}
-
-static constexpr Octants octants = make_octants();
-constexpr std::uint32_t all_taps = (std::uint32_t(1) << 27) - 1;
-
-static inline std::int32_t first_of(std::uint64_t family) { return std::int32_t(family); }
-static inline std::uint32_t kids_of(std::uint64_t family) { return std::uint32_t(family >> 32); }
-
-static inline int lowest_bit(std::uint32_t mask) {
-#if defined(__GNUC__) || defined(__clang__)
-  return __builtin_ctz(mask);
-#else
-  int bit = 0;
-  while (!(mask >> bit & 1)) ++bit;
-  return bit;
-#endif
-}
-
-#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && \
-    !defined(SPARSECONV_PLAIN_VECTORS)
 
 constexpr int few = 64;  // parents whose neighbours' families are brought together
 
@@ -74,17 +23,6 @@ static inline void bring_families(const SiteTree& tree, std::int64_t place, std:
     split(families + i, low, high);
     _mm512_storeu_si512(first + i, low);
     _mm512_storeu_si512(kids + i, high);
-  }
-}
-
-// numbers[i] <- rows[numbers[i]]. Gathering sixteen at a time is slower.
-static inline void rename(const std::int32_t* RESTRICT rows, std::int32_t* RESTRICT numbers,
-                          std::int64_t n) {
-  UNROLL
-  for (std::int64_t i = 0; i < n; ++i) {
-    std::int32_t row = rows[std::uint32_t(numbers[i])];
-    SCALAR(row);
-    numbers[i] = row;
   }
 }
 
@@ -145,43 +83,3 @@ static std::int64_t neighbour_lists(const SiteTree& tree, std::int64_t begin, st
   for (int t = 0; t < 27; ++t) counts[t] += sums[t];
   return place;
 }
-
-#else
-
-static std::int64_t neighbour_lists(const SiteTree& tree, std::int64_t begin, std::int64_t end,
-                                    const std::int32_t* rows, std::uint64_t* words,
-                                    std::int32_t* list, std::int64_t place, std::int64_t* counts) {
-  std::int32_t sums[32] = {};
-  for (; begin < end; ++begin) {
-    const std::int32_t* node = tree.list + (tree.words[begin] >> 27);
-    std::int32_t first[27];
-    std::uint32_t kids[27] = {};
-    for (std::uint32_t left = std::uint32_t(tree.words[begin]) & all_taps; left; left &= left - 1) {
-      const int slot = lowest_bit(left);
-      first[slot] = first_of(tree.families[*node]);
-      kids[slot] = kids_of(tree.families[*node++]);
-    }
-    std::int64_t child = first_of(tree.families[begin]);
-    for (std::uint32_t left = kids_of(tree.families[begin]) & 255; left; left &= left - 1, ++child) {
-      const Octant& octant = octants.of[lowest_bit(left)];
-      const std::int64_t lists = place;
-      std::uint32_t mask = 0;
-      UNROLL
-      for (int t = 0; t < 27; ++t) {
-        const std::uint32_t family = kids[octant.slot[t]];
-        const std::uint32_t there = (family & std::uint32_t(octant.bit[t])) != 0;
-        list[place] = first[octant.slot[t]] + std::int32_t(family >> octant.shift[t] & 7);
-        place += there;
-        mask |= there << t;
-      }
-      for (int t = 0; t < 32; ++t) sums[t] += std::int32_t(mask >> t & 1);
-      words[rows ? rows[child] : child] = mask | std::uint64_t(lists) << 27;
-      if (rows)
-        for (std::int64_t i = lists; i < place; ++i) list[i] = rows[list[i]];
-    }
-  }
-  for (int t = 0; t < 27; ++t) counts[t] += sums[t];
-  return place;
-}
-
-#endif
