@@ -34,13 +34,37 @@ constexpr EightParentsOf make_eight_parents() {
 
 static constexpr EightParentsOf eight_parents = make_eight_parents();
 
-constexpr int few = 32;   // parents whose children are looked at together
-constexpr int cube = 28;  // families of a parent's neighbours, in whole vectors
+constexpr int few = 32;       // parents whose children are listed together
+constexpr int together = 16;  // children whose neighbours are
+constexpr int cube = 28;      // families of a parent's neighbours, in whole vectors
 
 static inline __m256i two_pairs(const std::uint64_t* a, const std::uint64_t* b) {
   return _mm256_inserti128_si256(
       _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a))),
       _mm_loadu_si128(reinterpret_cast<const __m128i*>(b)), 1);
+}
+
+// Write the neighbours of a child of which parent and octant are told, count those that are there and
+// return their mask.
+static inline std::uint32_t look_around(const std::uint64_t* cubes, std::uint32_t kid,
+                                        std::int32_t* cells, __m256i* sums) {
+  const EightParents& octant = eight_parents.of[kid & 7];
+  const std::uint64_t* at = cubes + (kid >> 3) * cube + octant.corner;
+  const __m256i near = two_pairs(at, at + 3), far = two_pairs(at + 9, at + 12);
+  const __m256i firsts = evens(near, far), families = odds(near, far);
+  std::uint32_t mask = 0;
+  UNROLL
+  for (int g = 0; g < 4; ++g) {
+    const __m256i lane = load8(octant.lane + 8 * g), bit = load8(octant.bit + 8 * g);
+    const __m256i family = _mm256_permutevar8x32_epi32(families, lane);
+    const __m256i there = _mm256_cmpeq_epi32(_mm256_and_si256(family, bit), bit);
+    const __m256i before = _mm256_and_si256(
+        _mm256_srlv_epi32(family, load8(octant.shift + 8 * g)), _mm256_set1_epi32(7));
+    sums[g] = _mm256_sub_epi32(sums[g], there);
+    store8(cells + 8 * g, _mm256_add_epi32(_mm256_permutevar8x32_epi32(firsts, lane), before));
+    mask |= std::uint32_t(signs_of(there)) << (8 * g);
+  }
+  return mask;
 }
 
 static std::int64_t neighbour_lists(const SiteTree& tree, std::int64_t begin, std::int64_t end,
@@ -50,7 +74,9 @@ static std::int64_t neighbour_lists(const SiteTree& tree, std::int64_t begin, st
   // where families go, and children as their parent and octant: loops over all of them have one end
   // that has to be foreseen, not one a parent
   std::uint16_t places[few * 27 + 8], kids[few * 8 + 8];
-  const __m256i none = _mm256_setzero_si256(), seven = _mm256_set1_epi32(7);
+  alignas(64) std::int32_t cells[together][32];
+  std::uint32_t masks[together];
+  const __m256i none = _mm256_setzero_si256();
   __m256i sums[4] = {none, none, none, none};
   while (begin < end) {
     // lists follow one another but where one task of many began
@@ -80,28 +106,22 @@ static std::int64_t neighbour_lists(const SiteTree& tree, std::int64_t begin, st
     const std::int32_t* node = tree.list + from;
     for (int i = 0; i < count; ++i) cubes[places[i]] = tree.families[node[i]];
     const std::int64_t lists = place;
-    for (int c = 0; c < children; ++c) {
-      const EightParents& octant = eight_parents.of[kids[c] & 7];
-      const std::uint64_t* at = cubes + (kids[c] >> 3) * cube + octant.corner;
-      const __m256i near = two_pairs(at, at + 3), far = two_pairs(at + 9, at + 12);
-      const __m256i firsts = evens(near, far), families = odds(near, far);
-      std::uint64_t word = std::uint64_t(place) << 27;
-      UNROLL
-      for (int g = 0; g < 4; ++g) {
-        const __m256i lane = load8(octant.lane + 8 * g), bit = load8(octant.bit + 8 * g);
-        const __m256i family = _mm256_permutevar8x32_epi32(families, lane);
-        const __m256i there = _mm256_cmpeq_epi32(_mm256_and_si256(family, bit), bit);
-        const __m256i before =
-            _mm256_and_si256(_mm256_srlv_epi32(family, load8(octant.shift + 8 * g)), seven);
-        const __m256i neighbour =
-            _mm256_add_epi32(_mm256_permutevar8x32_epi32(firsts, lane), before);
-        const int set = signs_of(there);
-        sums[g] = _mm256_sub_epi32(sums[g], there);
-        store8(list + place, _mm256_permutevar8x32_epi32(neighbour, lanes_of(set)));
-        place += __builtin_popcount(unsigned(set));
-        word |= std::uint64_t(set) << (8 * g);
+    for (std::int64_t done = 0; done < children; done += together) {
+      const std::int64_t now = children - done < together ? children - done : together;
+      for (std::int64_t c = 0; c < now; ++c)
+        masks[c] = look_around(cubes, kids[done + c], cells[c], sums);
+      // places are known sooner here than where masks are made, whose stores would wait for them
+      for (std::int64_t c = 0; c < now; ++c) {
+        const std::int64_t child = first + done + c;
+        words[rows ? rows[child] : child] = std::uint64_t(place) << 27 | masks[c];
+        UNROLL
+        for (int g = 0; g < 4; ++g) {
+          const int set = int(masks[c] >> (8 * g) & 255);
+          store8(list + place,
+                 _mm256_permutevar8x32_epi32(load8(cells[c] + 8 * g), lanes_of(set)));
+          place += __builtin_popcount(unsigned(set));
+        }
       }
-      words[rows ? rows[first + c] : first + c] = word;
     }
     if (rows) rename(rows, list + lists, place - lists);
     begin += parents;

@@ -56,9 +56,20 @@ static inline void transpose(__m256i* rows) {
   }
 }
 
-constexpr int ahead = 64;  // pairs of a tap to fetch before they are written
+// Append pairs where what follows belongs to another tap. Compiled into the loop it would slow it by
+// a quarter.
+static APART void append_last(__m256i ins, __m256i outs, int count, std::int32_t* in,
+                              std::int32_t* out) {
+  std::int32_t last[2][8];
+  store8(last[0], ins);
+  store8(last[1], outs);
+  for (int i = 0; i < count; ++i) {
+    in[i] = last[0][i];
+    out[i] = last[1][i];
+  }
+}
 
-// Append those of the pairs (ins, first ... first + 7) that are there.
+// Append those of the pairs (ins, first ... first + 7) that a set has.
 static inline void append(int set, __m256i ins, __m256i first, std::int64_t& at, std::int64_t stop,
                           std::int32_t* in, std::int32_t* out) {
   const __m256i lanes = lanes_of(set);
@@ -66,23 +77,16 @@ static inline void append(int set, __m256i ins, __m256i first, std::int64_t& at,
   const std::int64_t place = at;
   ins = _mm256_permutevar8x32_epi32(ins, lanes);
   at = place + __builtin_popcount(unsigned(set));
-  // too many streams for the processor to foresee
-  PREFETCH(in + place + ahead);
-  PREFETCH(out + place + ahead);
-  if (place + 8 <= stop) {
+  if (__builtin_expect(place + 8 <= stop, 1)) {
     store8(in + place, ins);
     store8(out + place, outs);
   } else {
-    // what follows belongs to another tap
-    std::int32_t last[2][8];
-    store8(last[0], ins);
-    store8(last[1], outs);
-    for (std::int64_t i = 0; place + i < at; ++i) {
-      in[place + i] = last[0][i];
-      out[place + i] = last[1][i];
-    }
+    append_last(ins, outs, int(at - place), in + place, out + place);
   }
 }
+
+constexpr std::uint64_t few_pairs = 30;  // of seven rows
+constexpr int ahead = 32;                // pairs of a tap fetched before they are written
 
 static void pairs_of_lists(const std::uint64_t* words, const std::int32_t* list,
                            std::int64_t begin, std::int64_t end, std::int64_t* at,
@@ -101,8 +105,22 @@ static void pairs_of_lists(const std::uint64_t* words, const std::int32_t* list,
         PREFETCH(next + 16);
       }
     }
+    // few pairs are written sooner one by one; lists that do not follow one another only hide how few
+    if ((now[7] >> 27) - (now[0] >> 27) < few_pairs) {
+      for (int i = 0; i < 8; ++i)
+        for (std::uint32_t mask = std::uint32_t(now[i]) & all_taps; mask; mask &= mask - 1) {
+          const std::int64_t place = at[lowest_bit(mask)]++;
+          in[place] = *from[i]++;
+          PREFETCH(in + place + ahead);
+          PREFETCH(out + place + ahead);
+          out[place] = std::int32_t(first) + i;
+        }
+      continue;
+    }
     const __m256i masks = in_turn(evens(load8(now), load8(now + 4)));
     const __m256i row = _mm256_set1_epi32(std::int32_t(first));
+    // too many streams for the processor to foresee; a line of each lasts for two turns
+    const std::int32_t* soon = (first & 8 ? in : out) + ahead;
     UNROLL
     for (int g = 0; g < 4; ++g) {
       __m256i taps[8];
@@ -115,9 +133,13 @@ static void pairs_of_lists(const std::uint64_t* words, const std::int32_t* list,
       }
       transpose(taps);
       UNROLL
-      for (int t = 0; t < (g < 3 ? 8 : 3); ++t)
-        append(signs_of(_mm256_slli_epi32(masks, 31 - 8 * g - t)), taps[t], row, at[8 * g + t],
-               stop[8 * g + t], in, out);
+      for (int t = 0; t < 8; ++t) {
+        const int tap = 8 * g + t;
+        if (tap >= 27) break;
+        PREFETCH(soon + at[tap]);
+        append(signs_of(_mm256_slli_epi32(masks, 31 - tap)), taps[t], row, at[tap], stop[tap], in,
+               out);
+      }
     }
   }
 }
