@@ -3,7 +3,9 @@
 
 // pairs gathered at a time: a multiple of every block height below
 constexpr int gemm_chunk = 48;
-constexpr int outer_chunk = 64;
+// processors of few registers have first-level caches of 32 KiB, of which rows of 64 pairs and 64
+// channels would fill all
+constexpr int outer_chunk = VECTOR_COUNT == 32 ? 64 : 48;
 // channels gathered at a time, and the pitch of a gathered row: padded by a cache line or two so
 // that the rows of a block do not share one cache set
 constexpr int depth = 128;
@@ -127,6 +129,10 @@ static inline void block(const T* const* from, const T* w, std::int64_t depth_no
                          std::int64_t column, const T* start) {
   const T* a[MR];
   UNROLL for (int m = 0; m < MR; ++m) a[m] = from[m];
+  // few registers make short blocks, whose sums would be waited for
+  if constexpr (VECTOR_COUNT < 32) {
+    UNROLL for (int m = 0; m < MR; ++m) PREFETCH(rows[m] + column);
+  }
   Vec<T> sum[MR][NV] = {};
   for (std::int64_t k = 0; k < depth_now; ++k) {
     Vec<T> wide[NV];
