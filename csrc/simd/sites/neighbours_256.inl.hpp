@@ -3,7 +3,8 @@
 
 // The neighbours of a child lie in 2 x 2 x 2 of the 3 x 3 x 3 neighbours of its parent. Those are two
 // numbers that follow one another, four times: a vector of first children and one of words of kids.
-struct EightParents {
+// a power of two, so that the place of an octant is a shift
+struct alignas(512) EightParents {
   alignas(32) std::int32_t lane[32];  // of each tap
   alignas(32) std::int32_t bit[32];
   alignas(32) std::int32_t shift[32];
@@ -110,13 +111,14 @@ static std::int64_t neighbour_lists(const SiteTree& tree, std::int64_t begin, st
       const std::int64_t now = children - done < together ? children - done : together;
       for (std::int64_t c = 0; c < now; ++c)
         masks[c] = look_around(cubes, kids[done + c], cells[c], sums);
+      const std::uint8_t* bytes = reinterpret_cast<const std::uint8_t*>(masks);
       // places are known sooner here than where masks are made, whose stores would wait for them
       for (std::int64_t c = 0; c < now; ++c) {
         const std::int64_t child = first + done + c;
         words[rows ? rows[child] : child] = std::uint64_t(place) << 27 | masks[c];
         UNROLL
         for (int g = 0; g < 4; ++g) {
-          const int set = int(masks[c] >> (8 * g) & 255);
+          const int set = bytes[4 * c + g];
           store8(list + place,
                  _mm256_permutevar8x32_epi32(load8(cells[c] + 8 * g), lanes_of(set)));
           place += __builtin_popcount(unsigned(set));

@@ -87,36 +87,43 @@ static inline void append(int set, __m256i ins, __m256i first, std::int64_t& at,
 
 constexpr std::uint64_t few_pairs = 30;  // of seven rows
 constexpr int ahead = 32;                // pairs of a tap fetched before they are written
+constexpr int lists_ahead = 32;          // rows whose lists are fetched ahead
 
 static void pairs_of_lists(const std::uint64_t* words, const std::int32_t* list,
                            std::int64_t begin, std::int64_t end, std::int64_t* at,
                            const std::int64_t* stop, std::int32_t* in, std::int32_t* out) {
   for (std::int64_t first = begin; first < end; first += 8) {
-    std::uint64_t now[8];
+    std::uint64_t now[8] = {};
+    if (first + 8 <= end) {
+      store8(now, load8(words + first));
+      store8(now + 4, load8(words + first + 4));
+    } else {
+      for (std::int64_t i = first; i < end; ++i) now[i - first] = words[i];
+    }
     const std::int32_t* from[8];
     UNROLL
-    for (int i = 0; i < 8; ++i) {
-      now[i] = first + i < end ? words[first + i] : 0;
-      from[i] = list + (now[i] >> 27);
-      // rows that are neighbours here need not have been written together
-      if (first + i + 32 < end) {
-        const std::int32_t* next = list + (words[first + i + 32] >> 27);
+    for (int i = 0; i < 8; ++i) from[i] = list + (now[i] >> 27);
+    const std::uint64_t listed = (now[7] >> 27) - (now[0] >> 27);
+    // lists that do not follow one another are of rows that are neighbours only here
+    if (listed > 27 * 7)
+      for (std::int64_t i = first + lists_ahead; i < first + lists_ahead + 8 && i < end; ++i) {
+        const std::int32_t* next = list + (words[i] >> 27);
         PREFETCH(next);
         PREFETCH(next + 16);
       }
-    }
-    // few pairs are written sooner one by one; lists that do not follow one another only hide how few
-    if ((now[7] >> 27) - (now[0] >> 27) < few_pairs) {
+    // few pairs are written sooner one by one
+    if (listed < few_pairs) {
       for (int i = 0; i < 8; ++i)
         for (std::uint32_t mask = std::uint32_t(now[i]) & all_taps; mask; mask &= mask - 1) {
           const std::int64_t place = at[lowest_bit(mask)]++;
           in[place] = *from[i]++;
+          out[place] = std::int32_t(first) + i;
           PREFETCH(in + place + ahead);
           PREFETCH(out + place + ahead);
-          out[place] = std::int32_t(first) + i;
         }
       continue;
     }
+    const std::uint8_t* bytes = reinterpret_cast<const std::uint8_t*>(now);
     const __m256i masks = in_turn(evens(load8(now), load8(now + 4)));
     const __m256i row = _mm256_set1_epi32(std::int32_t(first));
     // too many streams for the processor to foresee; a line of each lasts for two turns
@@ -126,7 +133,7 @@ static void pairs_of_lists(const std::uint64_t* words, const std::int32_t* list,
       __m256i taps[8];
       UNROLL
       for (int i = 0; i < 8; ++i) {
-        const std::uint32_t set = std::uint32_t(now[i]) >> (8 * g) & (g < 3 ? 255 : 7);
+        const std::uint32_t set = bytes[8 * i + g] & (g < 3 ? 255 : 7);
         taps[i] = _mm256_permutevar8x32_epi32(
             load8(from[i]), _mm256_cvtepu8_epi32(eight_bytes(eight_lanes.before[set])));
         from[i] += __builtin_popcount(set);
