@@ -82,10 +82,11 @@ def test_every_level_has_the_references_rulebooks(sites):
     assert (check_levels(sites) > 0) == has_order
 
 
-@pytest.mark.parametrize("n", [3, 5000])
-def test_every_instruction_set_and_thread_count(isa, threads, n):
+# few neighbours and many, and numbers of rows that fill no vector
+@pytest.mark.parametrize(("n", "extent"), [(3, 45), (5000, 45), (900, 9), (6000, 14), (67, 4)])
+def test_every_instruction_set_and_thread_count(isa, threads, n, extent):
     for shuffled in (False, True):
-        sites = torch.randint(-20, 25, (n, 4), dtype=torch.int32)
+        sites = torch.randint(-20, extent - 20, (n, 4), dtype=torch.int32)
         sites[:, 0] %= 3
         sites = cpu_coords.unique_coords(sites)[0]
         check_levels(sites[torch.randperm(len(sites))] if shuffled else sites, threads)

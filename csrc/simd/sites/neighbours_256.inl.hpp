@@ -3,7 +3,7 @@
 
 // The neighbours of a child lie in 2 x 2 x 2 of the 3 x 3 x 3 neighbours of its parent. Those are two
 // numbers that follow one another, four times: a vector of first children and one of words of kids.
-// a power of two, so that the place of an octant is a shift
+// Its size makes the place of an octant a shift.
 struct alignas(512) EightParents {
   alignas(32) std::int32_t lane[32];  // of each tap
   alignas(32) std::int32_t bit[32];
