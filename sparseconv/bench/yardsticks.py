@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ CHUNK = 32_768
 COPIED = 128 << 20
 SHORTEST_FLOPS, LONGEST_FLOPS = 1 << 30, 1 << 33
 CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
+# a product of 16-bit numbers that takes this many times that of float32 has no instructions
+CRAWL = 4
 
 
 def multiply_adds(problem: Problem) -> Job | None:
@@ -53,9 +56,27 @@ def copy(problem: Problem) -> Job | None:
     return Job(run, lambda _: {}, 2 * COPIED / problem.bytes)
 
 
+@cache
+def crawls(dtype: torch.dtype) -> bool:
+    """Return whether torch multiplies a type without instructions for it: a row takes minutes."""
+
+    def least(of: torch.dtype) -> float:
+        square, taken = torch.ones(256, 256, dtype=of), []
+        for _ in range(3):
+            begin = perf_counter()
+            torch.mm(square, square)
+            taken.append(perf_counter() - begin)
+        return min(taken)
+
+    return dtype.itemsize < torch.float32.itemsize and least(dtype) > CRAWL * least(torch.float32)
+
+
 def products(problem: Problem) -> Job | None:
-    """Return dense products of the same operations: no gather, no scatter, no index."""
-    if not problem.flops:
+    """Return dense products of the same operations: no gather, no scatter, no index.
+
+    None in a type that torch crawls through on this machine.
+    """
+    if not problem.flops or crawls(problem.dtype):
         return None
     calls: list[tuple[Tensor, Tensor, Tensor]] = []
     for rows, channels, width, _ in problem.products:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sparseconv.backends import native_available
-from sparseconv.bench import own_cases
+from sparseconv.bench import own_cases, yardsticks
 from sparseconv.bench.cases import CASES
 from sparseconv.bench.measure import difference
 from sparseconv.bench.net_cases import make_net, net_widths
@@ -73,6 +73,24 @@ def test_the_yardstick_does_all_products(scene, monkeypatch):
     monkeypatch.setattr(torch, "mm", counted)
     job.run()
     assert sum(done) == problem.flops
+
+
+def test_products_torch_crawls_through_are_no_yardstick(scene, monkeypatch):
+    real = torch.mm
+
+    def crawling(a, b, **given):
+        if a.dtype == torch.bfloat16:
+            time.sleep(0.1)
+        return real(a, b, **given)
+
+    monkeypatch.setattr(torch, "mm", crawling)
+    yardsticks.crawls.cache_clear()
+    try:
+        rounded = CASES["conv-bfloat16"].prepare(scene, 4, "small")
+        assert rounded.dtype == torch.bfloat16 and yardsticks.products(rounded) is None
+        assert yardsticks.products(CASES["conv"].prepare(scene, 4, "small")) is not None
+    finally:
+        yardsticks.crawls.cache_clear()
 
 
 def own_ways():
