@@ -22,7 +22,8 @@ namespace ISA {
 // accumulators, one row of weights and a broadcast must fit in the register file
 constexpr int panel_vectors = VECTOR_COUNT == 32 ? 4 : 3;
 template <int NV>
-constexpr int block_rows = VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8 : NV == 2 ? 6 : 4);
+constexpr int block_rows =
+    VECTOR_COUNT == 32 ? (NV == 4 ? 6 : 8) : (NV == 1 ? 8 : NV == 2 ? 6 : 4);
 
 #include "simd/vec.inl.hpp"
 
