@@ -3,8 +3,8 @@
 
 // pairs gathered at a time: a multiple of every block height below
 constexpr int gemm_chunk = 48;
-// processors of few registers have first-level caches of 32 KiB, of which rows of 64 pairs and 64
-// channels would fill all
+// first-level caches of processors with few registers may hold 32 KiB, which 64 channels of 64 pairs
+// would fill
 constexpr int outer_chunk = VECTOR_COUNT == 32 ? 64 : 48;
 // channels gathered at a time, and the pitch of a gathered row: padded by a cache line or two so
 // that the rows of a block do not share one cache set

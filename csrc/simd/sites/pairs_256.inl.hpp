@@ -57,7 +57,7 @@ static inline void transpose(__m256i* rows) {
 }
 
 // Append pairs where what follows belongs to another tap. Compiled into the loop it would slow it by
-// a quarter.
+// a fifth.
 static APART void append_last(__m256i ins, __m256i outs, int count, std::int32_t* in,
                               std::int32_t* out) {
   std::int32_t last[2][8];
