@@ -80,23 +80,26 @@ void bind_sample(nb::module_& m) {
   m.def(
       "sample_sum",
       [](int dtype, const Place& place, std::int64_t channels, Address x, Address weights,
-         Address y, int threads) {
+         bool normalize, Address y, int threads) {
         sample_sum(dtype, place.where, channels, pointer<void>(x), pointer<void>(weights),
-                   pointer<void>(y), threads);
+                   normalize, pointer<void>(y), threads);
       },
       nb::arg("dtype"), nb::arg("place"), nb::arg("channels"), nb::arg("x"), nb::arg("weights"),
-      nb::arg("y"), nb::arg("threads"), release, "Write y; weights 0 for ones.");
+      nb::arg("normalize"), nb::arg("y"), nb::arg("threads"), release,
+      "Write y; weights 0 for ones.");
   m.def(
       "sample_sum_grad",
       [](int dtype, const Place& place, std::int64_t channels, Address x, Address weights,
-         Address g, Address grad_x, Address grad_positions, Address grad_weights, int threads) {
+         bool normalize, Address g, Address grad_x, Address grad_positions, Address grad_weights,
+         int threads) {
         sample_sum_grad(dtype, place.where, channels, pointer<void>(x), pointer<void>(weights),
-                        pointer<void>(g), pointer<void>(grad_x), pointer<void>(grad_positions),
-                        pointer<void>(grad_weights), threads);
+                        normalize, pointer<void>(g), pointer<void>(grad_x),
+                        pointer<void>(grad_positions), pointer<void>(grad_weights), threads);
       },
       nb::arg("dtype"), nb::arg("place"), nb::arg("channels"), nb::arg("x"), nb::arg("weights"),
-      nb::arg("g"), nb::arg("grad_x"), nb::arg("grad_positions"), nb::arg("grad_weights"),
-      nb::arg("threads"), release, "Write the gradients.");
+      nb::arg("normalize"), nb::arg("g"), nb::arg("grad_x"), nb::arg("grad_positions"),
+      nb::arg("grad_weights"), nb::arg("threads"), release,
+      "Write the gradients; that of x alone where grad_positions is 0.");
   m.def(
       "deform_conv",
       [](int dtype, const Place& place, std::int64_t channels, std::int64_t width,

@@ -59,6 +59,15 @@ inline int cell_bit(int x, int y, int z) {
   return cell_place[x & 3] << 2 | cell_place[y & 3] << 1 | cell_place[z & 3];
 }
 
+// Bits of the cells whose coordinate is the lowest of the block, in each direction that is asked for.
+inline std::uint64_t lowest_cells(bool x, bool y, bool z) {
+  // low bits x0, y0, z0 and high bits x1, y1, z1 of a cell are 2, 1, 0 and 5, 4, 3 of its bit
+  constexpr std::uint64_t of_x = 0x000000000f0f0f0f,
+                          of_y = 0x0000333300003333, of_z = 0x0055005500550055;
+  return (x ? of_x : ~std::uint64_t(0)) & (y ? of_y : ~std::uint64_t(0)) &
+         (z ? of_z : ~std::uint64_t(0));
+}
+
 inline std::int64_t block_buckets(std::int64_t blocks) {
   std::int64_t buckets = 16;
   while (buckets < 2 * blocks) buckets *= 2;

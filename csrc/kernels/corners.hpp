@@ -75,19 +75,31 @@ class NearBlocks {
     return one;
   }
 
+  static Site block_of(const Site& cell) {
+    return {cell.b, cell.x >> block_shift, cell.y >> block_shift, cell.z >> block_shift};
+  }
+  // Bits 4, 2, 1 for x, y, z: whether the upper corners of a cell lie in the next block.
+  static int across(const Site& cell) {
+    return ((cell.x & 3) == 3) << 2 | ((cell.y & 3) == 3) << 1 | ((cell.z & 3) == 3);
+  }
+  // The next block in the directions of corner c: bits 4, 2, 1 for x, y, z.
+  static Site above(const Site& block, int c) {
+    return {block.b, block.x + (c >> 2), block.y + (c >> 1 & 1), block.z + (c & 1)};
+  }
+
   // Call visit(found, cells) for every block that the eight corners of a cell lie in; corner c lies
   // in the one whose number is `c & cells`.
   template <class Ids, class Visit>
   static int about(const Site& cell, Ids&& find, Visit&& visit) {
-    const int across = ((cell.x & 3) == 3) << 2 | ((cell.y & 3) == 3) << 1 | ((cell.z & 3) == 3);
+    const int over = across(cell);
     for (int c = 0; c < 8; ++c) {
-      if (c & ~across) continue;
+      if (c & ~over) continue;
       const auto up = [](std::int32_t v, int by) {
         return std::int32_t((std::int64_t(v) + by) >> block_shift);
       };
       visit(c, find(Site{cell.b, up(cell.x, c >> 2), up(cell.y, c >> 1 & 1), up(cell.z, c & 1)}));
     }
-    return across;
+    return over;
   }
 
  private:
@@ -182,6 +194,10 @@ class Corners {
   // The cells of a row. scale [cells] or null is handed on; fractions [3, cells] are written.
   CellRow<T> row(std::int64_t row, const T* scale, T* fraction) {
     const std::int64_t n = where_.cells();
+    if (n == 1) {
+      only(row, fraction);
+      return {n, place_.data(), fraction, scale, window_.data(), far_.data()};
+    }
     Site middle;
     bool all = false;
     if (Window::of(where_, row, middle)) {
@@ -208,6 +224,46 @@ class Corners {
       for (std::uint64_t mask = where_.index.block(found.block).mask(); mask; mask &= mask - 1)
         window_[first + cell_[lowest_bit(mask)]] = *id++;
     });
+  }
+
+  // A row of one cell reads its block and, where it lies at an upper side, the faces of those above,
+  // with which the window begins; what rows of the block before found is there already.
+  void only(std::int64_t row, T* fraction) {
+    constexpr int side = 1 << block_shift;
+    std::int32_t at[3];
+    if (!where_.cell(row, 0, at, fraction)) {
+      std::fill_n(fraction, 3, T(0));
+      std::fill_n(far_.data(), 8, -1);
+      place_[0] = -2;
+      return;
+    }
+    const Site cell{where_.base(row).b, at[0], at[1], at[2]}, block = NearBlocks::block_of(cell);
+    if (!filled_ || !(block == middle_)) {
+      middle_ = block;
+      filled_ = true;
+      known_ = 0;
+      for (int x = 0; x <= side; ++x)
+        for (int y = 0; y <= side; ++y)
+          std::fill_n(window_.data() + (x * window_side + y) * window_side, side + 1, -1);
+    }
+    const int across = NearBlocks::across(cell);
+    for (int c = 0; c < 8; ++c)
+      if (!(c & ~across) && !(known_ >> c & 1)) fill_above(c);
+    place_[0] = ((at[0] & 3) * window_side + (at[1] & 3)) * window_side + (at[2] & 3);
+  }
+
+  // Those of the next block in the directions of corner c that touch the middle one.
+  void fill_above(int c) {
+    known_ |= 1 << c;
+    const int dx = c >> 2, dy = c >> 1 & 1, dz = c & 1;
+    const NearBlocks::Found& found = near_.find(NearBlocks::above(middle_, c), ids_);
+    if (found.block < 0) return;
+    std::int32_t* to = window_.data() + (((dx * window_side + dy) * window_side + dz) << block_shift);
+    const std::uint64_t mask = where_.index.block(found.block).mask();
+    for (std::uint64_t left = mask & lowest_cells(dx, dy, dz); left; left &= left - 1) {
+      const int bit = lowest_bit(left);
+      to[cell_[bit]] = found.ids[count_bits(mask & ((std::uint64_t(1) << bit) - 1))];
+    }
   }
 
   void look_up(std::int64_t row, std::int64_t i, T* fraction) {
@@ -247,6 +303,7 @@ class Corners {
   std::int16_t cell_[64];
   Site middle_{};
   bool filled_ = false;
+  int known_ = 0;  // bit c: whether the block above in the directions of corner c has been looked up
 };
 
 // Fetch memory that will be read soon: rows that are sorted by place lie anywhere.

@@ -1,6 +1,5 @@
 // Where the rows of a result read an index of sites.
 #pragma once
-#include <cmath>
 #include <cstdint>
 
 #include "core/block_index.hpp"
@@ -79,16 +78,17 @@ struct Positions {
     const P* about = grid == nullptr ? nullptr : static_cast<const P*>(grid) + 3 * (i / groups);
     for (int a = 0; a < 3; ++a) {
       const P value = about == nullptr ? p[a] : p[a] + about[a];
-      const P low = std::floor(value);
-      if (!(low >= P(-2147483648.0) && low < P(2147483648.0))) return false;
-      const std::int64_t whole = from[a] + std::int64_t(low);
+      if (!(value >= P(-2147483648.0) && value < P(2147483648.0))) return false;
+      // the floor: a machine without an instruction for it would call a function
+      const std::int64_t near = std::int64_t(value), lower = near - (P(near) > value);
+      const std::int64_t whole = from[a] + lower;
       if (whole != std::int32_t(whole)) return false;
       at[a] = std::int32_t(whole);
       if (fraction == nullptr) continue;
       if constexpr (sizeof(T) > sizeof(P))
-        fraction[a] = T(value) - T(low);
+        fraction[a] = T(value) - T(lower);
       else
-        fraction[a] = T(value - low);
+        fraction[a] = T(value - P(lower));
     }
     return true;
   }

@@ -11,10 +11,42 @@ constexpr std::int64_t task_rows = 256;
 // how many rows ahead their positions are fetched
 constexpr std::int64_t ahead = 4;
 
+// What the shares of a list are to be multiplied by, so that their sum is 1; 0 where it cannot.
+template <class T>
+T inverse_sum(const std::int32_t* begin, const T* shares) {
+  T sum = 0;
+  for (std::int32_t p = begin[0]; p < begin[1]; ++p) sum += shares[p];
+  return sum > 0 ? 1 / sum : T(0);
+}
+
+// Make the shares of every position of a group its weight in sum.
+template <class T>
+void normalize_shares(std::int64_t taps, const std::int32_t* begin, const T* scale,
+                      std::int64_t step, T* shares) {
+  for (std::int64_t t = 0; t < taps; ++t) {
+    const T by = inverse_sum(begin + t, shares) * (scale == nullptr ? T(1) : scale[t * step]);
+    for (std::int32_t p = begin[t]; p < begin[t + 1]; ++p) shares[p] *= by;
+  }
+}
+
+// Of dot products with the corners of positions, make what moves a mean of them instead of a sum:
+// (dot - mean) over the sum of shares. The mean is the derivative of the position's weight.
+template <class T>
+void centre_dots(std::int64_t taps, const std::int32_t* begin, const T* shares, std::int64_t step,
+                 T* dots, T* means) {
+  for (std::int64_t t = 0; t < taps; ++t) {
+    const T by = inverse_sum(begin + t, shares);
+    T mean = 0;
+    for (std::int32_t p = begin[t]; p < begin[t + 1]; ++p) mean += shares[p] * by * dots[p];
+    for (std::int32_t p = begin[t]; p < begin[t + 1]; ++p) dots[p] = (dots[p] - mean) * by;
+    means[t * step] = mean;
+  }
+}
+
 }  // namespace
 
 void sample_sum(int dtype, const Positions& where, std::int64_t channels, const void* x,
-                const void* weights, void* y, int threads) {
+                const void* weights, bool normalize, void* y, int threads) {
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
@@ -51,13 +83,16 @@ void sample_sum(int dtype, const Positions& where, std::int64_t channels, const 
           }
           if (weights != nullptr)
             loops.widen(static_cast<const S*>(weights) + row * n, scale.data(), n);
-          const CellRow<T> cells =
-              corners.row(row, weights == nullptr ? nullptr : scale.data(), fraction.data());
+          const T* scales = weights == nullptr ? nullptr : scale.data();
+          const CellRow<T> cells = corners.row(row, normalize ? nullptr : scales, fraction.data());
           for (std::int64_t g = 0; g < where.groups; ++g) {
             const std::int64_t from = used;
             starts[r * where.groups + g] = std::int32_t(from);
             used = samples.corners(cells, g, where.groups, where.taps, false, begin.data(),
                                    memory.list(), from);
+            if (normalize)
+              normalize_shares(where.taps, begin.data(), scales == nullptr ? nullptr : scales + g,
+                               where.groups, memory.shares.data());
             for (std::int64_t p = from; batch > 1 && p < used; ++p)
               fetch(wide.data() + memory.rows[p] * channels + g * width,
                     width * std::int64_t(sizeof(T)));
@@ -65,12 +100,15 @@ void sample_sum(int dtype, const Positions& where, std::int64_t channels, const 
         }
         starts[rows * where.groups] = std::int32_t(used);
         for (std::int64_t r = 0; r < rows; ++r) {
+          S* const to = static_cast<S*>(y) + row_at(i + r) * channels;
+          T* sum = sums.data();
+          if constexpr (std::is_same_v<S, T>) sum = to;
           for (std::int64_t g = 0; g < where.groups; ++g) {
             const std::int32_t* at = starts.data() + r * where.groups + g;
             samples.sum_list(wide.data() + g * width, channels, width, memory.rows.data() + at[0],
-                             memory.shares.data() + at[0], at[1] - at[0], sums.data() + g * width);
+                             memory.shares.data() + at[0], at[1] - at[0], sum + g * width);
           }
-          loops.narrow(sums.data(), static_cast<S*>(y) + row_at(i + r) * channels, channels);
+          if constexpr (!std::is_same_v<S, T>) loops.narrow(sum, to, channels);
         }
       }
     });
@@ -78,8 +116,8 @@ void sample_sum(int dtype, const Positions& where, std::int64_t channels, const 
 }
 
 void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, const void* x,
-                     const void* weights, const void* g, void* grad_x, void* grad_positions,
-                     void* grad_weights, int threads) {
+                     const void* weights, bool normalize, const void* g, void* grad_x,
+                     void* grad_positions, void* grad_weights, int threads) {
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
@@ -87,21 +125,22 @@ void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, c
     const Chunks chunks(where, order.size() > 0 ? order.data() : nullptr, 1, Chunks::most_rows, threads);
     const SampleLoops<T>& samples = sample_loops<T>();
     const std::int64_t n = where.cells(), width = channels / where.groups;
-    prefer_large_pages(grad_positions, where.rows * where.bytes());
-    prefer_large_pages(grad_weights,
-                       weights == nullptr ? 0 : where.rows * n * std::int64_t(sizeof(S)));
+    const bool moved = grad_positions != nullptr;
+    if (moved) prefer_large_pages(grad_positions, where.rows * where.bytes());
+    if (moved && weights != nullptr)
+      prefer_large_pages(grad_weights, where.rows * n * std::int64_t(sizeof(S)));
     SiteSums<S, T> total(static_cast<S*>(grad_x), where.index.rows() * channels);
     chunks.scatter(channels, total.data(), [&](std::int64_t chunk, T* to) {
       const Chunks::Touched& touched = chunks.touched(chunk);
-      Buffer<T> near(touched.sites * channels);
-      chunks.gather(chunk, loops, static_cast<const S*>(x), channels, near.data());
+      Buffer<T> near(moved ? touched.sites * channels : 0);
+      if (moved) chunks.gather(chunk, loops, static_cast<const S*>(x), channels, near.data());
       const auto ids = [&](std::int32_t block) {
         return chunks.numbers() + touched.begin_of(block);
       };
       Corners<T, decltype(ids)> corners(where, ids);
       CornerMemory<T> memory(where.taps, true);
       Buffer<T> fraction(3 * n), scale(n), grad(channels), dots(8 * n),
-          found(8 * where.taps + 8), to_scale(n);
+          found(8 * where.taps + 8), to_scale(n), means(n);
       Buffer<std::int32_t> begin(where.taps + 1), with(8 * where.taps + 8);
       std::fill_n(with.data(), with.size(), 0);
       for (std::int64_t i = chunks.first(chunk); i < chunks.last(chunk); ++i) {
@@ -113,23 +152,33 @@ void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, c
         if (weights != nullptr)
           loops.widen(static_cast<const S*>(weights) + row * n, scale.data(), n);
         const T* scales = weights == nullptr ? nullptr : scale.data();
-        const CellRow<T> cells = corners.row(row, scales, fraction.data());
-        std::fill_n(dots.data(), 8 * n, T(0));
+        const CellRow<T> cells = corners.row(row, normalize ? nullptr : scales, fraction.data());
+        std::fill_n(dots.data(), moved ? 8 * n : 0, T(0));
         for (std::int64_t group = 0; group < where.groups; ++group) {
           const CornerList<T> list = memory.list();
           const std::int64_t count =
               samples.corners(cells, group, where.groups, where.taps, true, begin.data(), list, 0);
           const T* mine = grad.data() + group * width;
-          samples.dot_list(near.data() + group * width, channels, mine, 0, width, list.rows,
-                           with.data(), count, found.data());
-          for (std::int64_t p = 0; p < count; ++p) dots[list.codes[p]] = found[p];
+          if (moved) {
+            samples.dot_list(near.data() + group * width, channels, mine, 0, width, list.rows,
+                             with.data(), count, found.data());
+            if (normalize)
+              centre_dots(where.taps, begin.data(), list.shares, where.groups, found.data(),
+                          means.data() + group);
+            for (std::int64_t p = 0; p < count; ++p) dots[list.codes[p]] = found[p];
+          }
+          if (normalize)
+            normalize_shares(where.taps, begin.data(), scales == nullptr ? nullptr : scales + group,
+                             where.groups, list.shares);
           samples.add_list(to + group * width, channels, mine, 0, width, list.rows, list.shares,
                            with.data(), count);
         }
+        if (!moved) continue;
         write_slopes(where, dots.data(), fraction.data(), scales,
                      static_cast<char*>(grad_positions) + row * where.bytes(), to_scale.data());
         if (weights != nullptr)
-          loops.narrow(to_scale.data(), static_cast<S*>(grad_weights) + row * n, n);
+          loops.narrow(normalize ? means.data() : to_scale.data(),
+                       static_cast<S*>(grad_weights) + row * n, n);
       }
     });
     total.write(loops, threads);

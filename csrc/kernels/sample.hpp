@@ -8,18 +8,20 @@ namespace sparseconv {
 
 // y[o][c] = sum over taps t of weights[o][t][g] x(positions[o][t][g])[c], with g = c / (C / G).
 //
-// x [N, C] and y [M, C] are dense, weights [M, taps, G] or null for ones. Memory beyond the result:
-// x in the type of sums where its own is another, 4 bytes a row, and 24 while rows are sorted.
+// x [N, C] and y [M, C] are dense, weights [M, taps, G] or null for ones. To normalise is to divide
+// the shares of the corners that are there by their sum. Memory beyond the result: x in the type of
+// sums where its own is another, 4 bytes a row, and 24 while rows are sorted.
 void sample_sum(int dtype, const Positions& where, std::int64_t channels, const void* x,
-                const void* weights, void* y, int threads);
+                const void* weights, bool normalize, void* y, int threads);
 
-// The derivatives of that for g [M, C], those of weights where they are not null.
+// The derivatives of that for g [M, C]; that of x alone where grad_positions is null, those of
+// weights where they are not null.
 //
 // Beyond the results: sums for what running chunks of rows touch, 0.75 N C numbers or those of one
 // chunk; a copy of the rows each running chunk touches; for 16-bit types N C sums.
 void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, const void* x,
-                     const void* weights, const void* g, void* grad_x, void* grad_positions,
-                     void* grad_weights, int threads);
+                     const void* weights, bool normalize, const void* g, void* grad_x,
+                     void* grad_positions, void* grad_weights, int threads);
 
 struct DeformShape {
   std::int64_t channels, width, groups;  // C, D, and the groups of the weight

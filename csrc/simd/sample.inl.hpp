@@ -142,11 +142,14 @@ static void sum_list(const T* x, std::int64_t ldx, std::int64_t width, const std
   for (; c + lanes<T> <= width; c += lanes<T>)
     sum_vectors<1>(x + c, ldx, rows, shares, n, y + c);
   if (c == width) return;
-  for (std::int64_t k = c; k < width; ++k) y[k] = 0;
+  // the last columns, some of them once more
+  if (c > 0) return sum_vectors<1>(x + width - lanes<T>, ldx, rows, shares, n, y + width - lanes<T>);
+  T sum[lanes<T>] = {};
   for (std::int64_t p = 0; p < n; ++p) {
     const T* RESTRICT from = x + rows[p] * ldx;
-    for (std::int64_t k = c; k < width; ++k) y[k] += shares[p] * from[k];
+    for (std::int64_t k = 0; k < width; ++k) sum[k] += shares[p] * from[k];
   }
+  for (std::int64_t k = 0; k < width; ++k) y[k] = sum[k];
 }
 
 // Lists that lie one behind the other, each with room for a whole one of eight behind it: those of

@@ -80,10 +80,4 @@ def _sampled(
     items = points[:, 0].floor().to(torch.int32)
     places = points[:, 1:].reshape(-1, 1, 1, 3)
     where = x.coords, x.topology.blocks(x.level), items, places
-    found = sample_sum(x.features, *where, None)
-    if not normalize:
-        return found
-    # autocast leaves float64 alone
-    ones = torch.ones(x.coords.shape[0], 1, dtype=torch.float64, device=points.device)
-    present = sample_sum(ones, *where, None).to(points.dtype)
-    return (found / present.clamp(min=torch.finfo(points.dtype).tiny)).to(found.dtype)
+    return sample_sum(x.features, *where, None, normalize=normalize)

@@ -9,32 +9,37 @@ from sparseconv.ops._checks import check_coords, check_features, check_same_dtyp
 from sparseconv.ops._registry import compiled, define
 
 
-def _fake_sample_sum(features, coords, blocks, items, positions, weights):
+def _fake_sample_sum(features, coords, blocks, items, positions, weights, normalize):
     return features.new_empty(positions.shape[0], features.shape[1])
 
 
-def _fake_sample_sum_grad(features, coords, blocks, items, positions, weights, grad):
+def _fake_sample_sum_grad(
+    features, coords, blocks, items, positions, weights, grad, normalize, moved
+):
     return (
         features.new_empty(features.shape),
-        positions.new_empty(positions.shape),
-        features.new_empty(0 if weights is None else weights.shape),
+        positions.new_empty(positions.shape if moved else 0),
+        features.new_empty(weights.shape if moved and weights is not None else 0),
     )
 
 
 def _setup_sample_sum(ctx, inputs, output):
-    ctx.save_for_backward(*inputs)
+    *tensors, ctx.normalize = inputs
+    ctx.save_for_backward(*tensors)
 
 
 def _sample_sum_backward(ctx, grad):
     *inputs, weights = ctx.saved_tensors
-    made = _sample_sum_grad(*inputs, weights, grad)
+    moved = ctx.needs_input_grad[4] or ctx.needs_input_grad[5]
+    made = _sample_sum_grad(*inputs, weights, grad, ctx.normalize, moved)
     to_features, to_positions, to_weights = made
-    to_weights = None if weights is None else to_weights
-    return to_features, None, None, None, to_positions, to_weights
+    to_positions = to_positions if moved else None
+    to_weights = to_weights if moved and weights is not None else None
+    return to_features, None, None, None, to_positions, to_weights, None
 
 
 def _setup_sample_sum_grad(ctx, inputs, output):
-    _, *where, weights, _ = inputs
+    _, *where, weights, _, ctx.normalize, _ = inputs
     ctx.save_for_backward(*where, weights)
     ctx.set_materialize_grads(False)
 
@@ -45,8 +50,10 @@ def _sample_sum_grad_backward(ctx, by_features, by_positions, by_weights):
     moves = ctx.needs_input_grad[4] or ctx.needs_input_grad[5]
     if moves or by_positions is not None or by_weights is not None:
         differentiated_once(ctx)
-    to_grad = None if by_features is None else _sample_sum(by_features, *where, weights)
-    return None, None, None, None, None, None, to_grad
+    to_grad = None
+    if by_features is not None:
+        to_grad = _sample_sum(by_features, *where, weights, ctx.normalize)
+    return *[None] * 6, to_grad, None, None
 
 
 def differentiated_once(ctx, *grads):
@@ -63,7 +70,7 @@ def differentiated_once(ctx, *grads):
 
 _sample_sum = define(
     "sample_sum(Tensor features, Tensor coords, Tensor blocks, Tensor items, Tensor positions, "
-    "Tensor? weights) -> Tensor",
+    "Tensor? weights, bool normalize) -> Tensor",
     reference=reference.sample_sum,
     compiled=compiled("sample", "sample_sum"),
     fake=_fake_sample_sum,
@@ -72,7 +79,8 @@ _sample_sum = define(
 )
 _sample_sum_grad = define(
     "sample_sum_grad(Tensor features, Tensor coords, Tensor blocks, Tensor items, "
-    "Tensor positions, Tensor? weights, Tensor grad) -> (Tensor, Tensor, Tensor)",
+    "Tensor positions, Tensor? weights, Tensor grad, bool normalize, bool moved) "
+    "-> (Tensor, Tensor, Tensor)",
     reference=reference.sample_sum_grad,
     compiled=compiled("sample", "sample_sum_grad"),
     fake=_fake_sample_sum_grad,
@@ -147,6 +155,8 @@ def sample_sum(
     items: Tensor,  # [M] int32
     positions: Tensor,  # [M, K, G, 3]
     weights: Tensor | None,  # [M, K, G]
+    *,
+    normalize: bool = False,
 ) -> Tensor:  # [M, C]
     """Sum samples read between sites.
 
@@ -161,6 +171,8 @@ def sample_sum(
         items: int32 [M], batch item of every row that is made.
         positions: float32 or float64 [M, K, G, 3], voxels; site (i, j, k) sits at (i, j, k).
         weights: dtype of the features, [M, K, G], or None for ones.
+        normalize: divide each sample by the sum of the products of the sites that are active, so
+            that it is their mean; one without any stays 0.
 
     Returns:
         dtype of the features, under autocast its dtype, [M, C]. Differentiable once in features,
@@ -177,4 +189,4 @@ def sample_sum(
     """
     features, weights = cast(features, weights)
     _check(features, coords, items, positions, "weights", weights)
-    return _sample_sum(features, coords, blocks, items, positions, weights)
+    return _sample_sum(features, coords, blocks, items, positions, weights, normalize)

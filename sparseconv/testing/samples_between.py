@@ -38,10 +38,12 @@ def sampling(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Samp
         where = coords, blocks, items
         p = between(coords[:m], 2)
         x, w, g = normal(n, 4), normal(m, 2, 2), normal(m, 4)
-        yield Sample("sample_sum", label, (x, *where, p, w))
-        yield Sample("sample_sum", f"{label}-ones", (x, *where, p, None))
-        yield Sample("sample_sum_grad", label, (x, *where, p, w, g))
-        yield Sample("sample_sum_grad", f"{label}-ones", (x, *where, p, None, g))
+        for means, name in ((False, label), (True, f"{label}-means")):
+            yield Sample("sample_sum", name, (x, *where, p, w, means))
+            yield Sample("sample_sum", f"{name}-ones", (x, *where, p, None, means))
+            yield Sample("sample_sum_grad", name, (x, *where, p, w, g, means, True))
+            yield Sample("sample_sum_grad", f"{name}-ones", (x, *where, p, None, g, means, True))
+        yield Sample("sample_sum_grad", f"{label}-still", (x, *where, p, w, g, False, False))
         weight, bias, g = normal(2, 4, 6), normal(6), normal(m, 6)
         # offsets about the sites of the rows, then masks, from a grid that moves no integer
         sites, grid = coords[:m].contiguous(), torch.tensor([[0, 0, 1], [-1, 1, 0]]).to(p.dtype)

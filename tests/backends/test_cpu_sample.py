@@ -21,7 +21,7 @@ from sparseconv.backends.cpu import sample as cpu
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # C, K, groups of positions, groups of the weight, D: about the lengths of vectors, and odd
-SHAPES = [(4, 2, 1, 2, 6), (16, 9, 2, 1, 10), (17, 9, 1, 17, 34), (6, 1, 3, 3, 6)]
+SHAPES = [(4, 2, 1, 2, 6), (16, 9, 2, 1, 10), (17, 9, 1, 17, 34), (6, 1, 3, 3, 6), (33, 1, 1, 1, 4)]
 WIDE = [(64, 27, 4, 1, 64), (130, 8, 1, 1, 140)]
 CLOSE = {torch.float64: 1e-11, torch.float32: 3e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 
@@ -66,13 +66,14 @@ def calls(given, g, weight, groups, weighted=True):
     base = p[:, 0, 0].detach().nan_to_num(0, 0, 0).clamp(-(2.0**30), 2.0**30).to(torch.int64)
     moved, (weight, bias, to) = heads_of(given, weighted, base), weight
     more = p.shape[2], weighted, groups
-    made = {
-        "sample_sum": place,
-        "sample_sum_grad": (*place, g),
-        "deform_conv": (*moved, weight, bias if weighted else None, *more),
-        "deform_conv_grad": (*moved, weight, to, *more),
-    }
-    for name, args in made.items():
+    made = [
+        ("deform_conv", (*moved, weight, bias if weighted else None, *more)),
+        ("deform_conv_grad", (*moved, weight, to, *more)),
+    ]
+    for means in (False, True):
+        made.append(("sample_sum", (*place, means)))
+        made += [("sample_sum_grad", (*place, g, means, moves)) for moves in (False, True)]
+    for name, args in made:
         forms = (cpu, sampled) if name.startswith("sample") else (cpu_convolved, convolved)
         yield name, *(getattr(form, name) for form in forms), args
 
@@ -204,21 +205,24 @@ def test_wide_channels_and_many_cells(isa, shape):
 @pytest.mark.parametrize("name", ["int32_limits", "far_away", "negative", "same_xyz", "one_voxel"])
 def test_sites_anywhere(name, wide):
     coords = scene(name).coords
-    given = problem((3, 9, 1, 1, 5), torch.float32, wide, 20, 0.7, coords)
-    for name, ours, right, args in calls(*given):
-        assert_near(ours(*args), right(*args), name)
+    for taps in (1, 9):
+        given = problem((3, taps, 1, 1, 5), torch.float32, wide, 20, 0.7, coords)
+        for name, ours, right, args in calls(*given):
+            # one corner makes a mean that nothing moves
+            assert_near(ours(*args), right(*args), name, 1.0)
 
 
 def test_positions_all_over_the_scene():
     # every chunk of rows touches every site, so that their sums do not fit at once
-    given = problem((4, 9, 2, 1, 6), torch.float32, count=2100, spread=9)
-    for name, ours, right, args in calls(*given):
-        assert_near(ours(*args), right(*args), name)
+    for shape in ((4, 9, 2, 1, 6), (4, 1, 1, 1, 6)):
+        given = problem(shape, torch.float32, count=2100, spread=9)
+        for name, ours, right, args in calls(*given):
+            assert_near(ours(*args), right(*args), name)
 
 
-def test_threads_change_no_bit():
-    coords = room(3000)
-    given = problem((16, 27, 2, 1, 16), torch.float32, count=3000, coords=coords)
+@pytest.mark.parametrize("shape", [(16, 27, 2, 1, 16), (20, 1, 1, 1, 16)], ids=str)
+def test_threads_change_no_bit(shape):
+    given = problem(shape, torch.float32, count=3000, coords=room(3000))
     found = []
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
@@ -228,11 +232,13 @@ def test_threads_change_no_bit():
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
-def test_rows_in_another_order_give_the_same_rows():
-    (x, coords, blocks, items, p, w), *_ = problem((8, 9, 1, 1, 8), torch.float32, coords=room(900))
+@pytest.mark.parametrize("taps", [1, 9])
+def test_rows_in_another_order_give_the_same_rows(taps):
+    shape = 8, taps, 1, 1, 8
+    (x, coords, blocks, items, p, w), *_ = problem(shape, torch.float32, coords=room(900))
     order = torch.randperm(len(items))
-    y = cpu.sample_sum(x, coords, blocks, items, p, w)
-    z = cpu.sample_sum(x, coords, blocks, items[order], p[order], w[order])
+    y = cpu.sample_sum(x, coords, blocks, items, p, w, False)
+    z = cpu.sample_sum(x, coords, blocks, items[order], p[order], w[order], False)
     assert torch.equal(z, y[order])
 
 
@@ -240,6 +246,6 @@ def test_an_index_of_other_sites_is_refused():
     (x, coords, blocks, items, p, w), *_ = problem((4, 2, 1, 1, 4), torch.float32)
     for wrong in (blocks[:-1], blocks[:4], blocks.new_zeros(len(blocks)), block_index(coords[1:])):
         with pytest.raises(ValueError, match="blocks: expected what block_index returned"):
-            cpu.sample_sum(x, coords, wrong, items, p, w)
+            cpu.sample_sum(x, coords, wrong, items, p, w, False)
     with pytest.raises(TypeError, match="blocks"):
-        cpu.sample_sum(x, coords, blocks.long(), items, p, w)
+        cpu.sample_sum(x, coords, blocks.long(), items, p, w, False)

@@ -54,17 +54,34 @@ def compare(found, expected, leaves, names):
         torch.testing.assert_close(a, b, **EXACT, msg=name)
 
 
-@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize(("groups", "taps"), [(1, 4), (2, 4), (4, 4), (1, 1)])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_weighted_samples(backend, groups, weighted):
-    x, coords, blocks, items, p, w = problem(groups=groups)
+@pytest.mark.parametrize("means", [False, True])
+def test_weighted_samples(backend, groups, taps, weighted, means):
+    x, coords, blocks, items, p, w = problem(taps, groups, count=30)
     leaves = [t.requires_grad_() for t in ((x, p, w) if weighted else (x, p))]
-    found = sample_sum(x, coords, blocks, items, p, w if weighted else None)
+    found = sample_sum(x, coords, blocks, items, p, w if weighted else None, normalize=means)
     read = read_by_group(x, coords, items, p)
+    if means:
+        there = read_by_group(torch.ones_like(x), coords, items, p)
+        assert (there == 0).any() and ((there > 0) & (there < 1)).any()
+        read = torch.where(there > 0, read / torch.where(there > 0, there, 1), 0)
     if weighted:
         read = read * w.repeat_interleave(x.shape[1] // groups, 2)
     names = ("features", "positions", "weights")
     compare(found, read.sum(1), leaves, names[: len(leaves)])
+
+
+@pytest.mark.parametrize("means", [False, True])
+def test_gradient_of_features_alone(backend, means):
+    x, coords, blocks, items, p, w = problem(taps=1, groups=1, count=30)
+    found = []
+    for moved in (False, True):
+        leaf = x.clone().requires_grad_()
+        place = coords, blocks, items, p.clone().requires_grad_(moved)
+        y = sample_sum(leaf, *place, w, normalize=means)
+        found.append(torch.autograd.grad(y.square().sum(), leaf)[0])
+    assert found[0].any() and torch.equal(*found)
 
 
 @pytest.mark.parametrize(("parts", "groups"), [(1, 1), (2, 1), (1, 2), (2, 4), (4, 2)])

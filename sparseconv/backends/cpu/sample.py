@@ -83,10 +83,11 @@ def sample_sum(
     items: Tensor,  # [M] int32
     positions: Tensor,  # [M, K, G, 3]
     weights: Tensor | None,  # [M, K, G]
+    normalize: bool,
 ) -> Tensor:  # [M, C]
     """Return `y[o, c] = sum over t of weights[o, t, g(c)] x(positions[o, t, g(c)])[c]`."""
     if nothing(features, positions):
-        return reference.sample_sum(features, coords, blocks, items, positions, weights)
+        return reference.sample_sum(features, coords, blocks, items, positions, weights, normalize)
     features, blocks, items, positions = _tensors(features, blocks, items, positions)
     weights = _scales("weights", weights, features, positions)
     y = features.new_empty(positions.shape[0], features.shape[1])
@@ -96,6 +97,7 @@ def sample_sum(
         features.shape[1],
         features.data_ptr(),
         address(weights),
+        normalize,
         y.data_ptr(),
         torch.get_num_threads(),
     )
@@ -110,36 +112,40 @@ def sample_sum_grad(
     positions: Tensor,  # [M, K, G, 3]
     weights: Tensor | None,  # [M, K, G]
     grad: Tensor,  # [M, C]
-) -> tuple[Tensor, Tensor, Tensor]:  # [N, C], [M, K, G, 3], [M, K, G] or [0]
-    """Return the gradients of features, positions and weights (empty without them)."""
+    normalize: bool,
+    moved: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # [N, C], [M, K, G, 3] or [0], [M, K, G] or [0]
+    """Return the gradients of features and, where `moved`, of positions and weights."""
     if nothing(features, positions):
-        given = (features, coords, blocks, items, positions, weights, grad)
+        given = (features, coords, blocks, items, positions, weights, grad, normalize, moved)
         return reference.sample_sum_grad(*given)
     features, blocks, items, positions = _tensors(features, blocks, items, positions)
     weights = _scales("weights", weights, features, positions)
     grad = gradient(grad, features, positions.shape[0], features.shape[1])
-    made = _made(features, positions, weights)
+    made = _made(features, positions, weights, moved)
     _native.sample_sum_grad(
         DTYPES[features.dtype],
         _place(features, blocks, items, positions),
         features.shape[1],
         features.data_ptr(),
         address(weights),
+        normalize,
         grad.data_ptr(),
-        *(tensor.data_ptr() for tensor in made),
+        made[0].data_ptr(),
+        *(tensor.data_ptr() if moved else 0 for tensor in made[1:]),
         torch.get_num_threads(),
     )
     return made
 
 
 def _made(
-    features: Tensor, positions: Tensor, scales: Tensor | None
+    features: Tensor, positions: Tensor, scales: Tensor | None, moved: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return room for the gradients of features, positions and their weights."""
     return (
         features.new_empty(features.shape),
-        positions.new_empty(positions.shape),
-        features.new_empty(0 if scales is None else scales.shape),
+        positions.new_empty(positions.shape if moved else 0),
+        features.new_empty(scales.shape if moved and scales is not None else 0),
     )
 
 

@@ -119,6 +119,15 @@ def corners_of(
     return x[rows, group]
 
 
+def over_active(
+    shares: Tensor,  # [M, K, G, 8]
+    there: Tensor,  # [M, K, G, 8] bool
+) -> Tensor:  # [M, K, G, 1]
+    """Return one over the sum of the shares of corners that are there, 0 where it is 0."""
+    total = (shares * there).sum(-1, keepdim=True)
+    return torch.where(total > 0, 1 / total, 0)
+
+
 def put_back(
     grad: Tensor,  # [N + 1, G, C / G], added to
     rows: Tensor,  # [M, K, G, 8] int64
@@ -137,6 +146,7 @@ def sample_sum(
     items: Tensor,  # [M] int32
     positions: Tensor,  # [M, K, G, 3]
     weights: Tensor | None,  # [M, K, G]
+    normalize: bool,
 ) -> Tensor:  # [M, C]
     """Return `y[o, c] = sum over t of weights[o, t, g(c)] x(positions[o, t, g(c)])[c]`."""
     del blocks
@@ -146,6 +156,8 @@ def sample_sum(
     y = features.new_zeros(m, channels)
     for span in spans(m, taps * 8 * (channels + 4 * groups)):
         rows, shares, _ = cells(find, items[span], positions[span], wide)
+        if normalize:
+            shares = shares * over_active(shares, rows < find.count)
         if weights is not None:
             shares = shares * weights[span, ..., None].to(wide)
         total = torch.einsum("mkgs,mkgsc->mgc", shares, corners_of(x, rows))
@@ -161,23 +173,35 @@ def sample_sum_grad(
     positions: Tensor,  # [M, K, G, 3]
     weights: Tensor | None,  # [M, K, G]
     grad: Tensor,  # [M, C]
-) -> tuple[Tensor, Tensor, Tensor]:  # [N, C], [M, K, G, 3], [M, K, G] or [0]
-    """Return the gradients of features, positions and weights (empty without them)."""
+    normalize: bool,
+    moved: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # [N, C], [M, K, G, 3] or [0], [M, K, G] or [0]
+    """Return the gradients of features and, where `moved`, of positions and weights."""
     del blocks
     (m, taps, groups, _), channels = positions.shape, features.shape[1]
     wide, find = accumulator(features.dtype), Finder(coords)
     x = by_group(features, groups, wide)
-    to_x, to_positions = torch.zeros_like(x), torch.zeros_like(positions)
-    to_weights = features.new_zeros(0 if weights is None else (m, taps, groups))
+    to_x = torch.zeros_like(x)
+    to_positions = positions.new_zeros(positions.shape if moved else 0)
+    to_weights = features.new_zeros((m, taps, groups) if moved and weights is not None else 0)
     for span in spans(m, taps * 8 * (2 * channels + 4 * groups)):
         rows, shares, slopes = cells(find, items[span], positions[span], wide)
         g = grad[span].to(wide).reshape(-1, groups, channels // groups)
-        dots = torch.einsum("mgc,mkgsc->mkgs", g, corners_of(x, rows))
-        move = torch.einsum("mkgs,mkgsa->mkga", dots, slopes)
-        if weights is not None:
-            w = weights[span, ..., None].to(wide)
-            to_weights[span] = (dots * shares).sum(-1).to(to_weights.dtype)
-            move, shares = move * w, shares * w
-        to_positions[span] = move.to(to_positions.dtype)
+        there, over = rows < find.count, None
+        if normalize:
+            over = over_active(shares, there)
+            shares = shares * over
+        w = 1 if weights is None else weights[span, ..., None].to(wide)
+        if moved:
+            dots = torch.einsum("mgc,mkgsc->mkgs", g, corners_of(x, rows))
+            sample = (dots * shares).sum(-1)
+            if normalize:
+                # a mean moves by how its corners differ from it
+                dots = torch.where(there, dots - sample[..., None], 0) * over
+            move = torch.einsum("mkgs,mkgsa->mkga", dots, slopes)
+            to_positions[span] = (move * w).to(to_positions.dtype)
+            if weights is not None:
+                to_weights[span] = sample.to(to_weights.dtype)
+        shares = shares * w
         put_back(to_x, rows, torch.einsum("mkgs,mgc->mkgsc", shares, g))
     return to_x[:-1].reshape(-1, channels).to(features.dtype), to_positions, to_weights
