@@ -289,6 +289,16 @@ struct Conv {
     const auto pack_block = [&](const Columns& block, std::int64_t t, T* to) {
       pack(t * strides[0] + block.first * strides[2], per_group, block.width, to);
     };
+    // the weights of a tap in a block of columns, where tasks pack them as they need them
+    const auto weights_of = [&](const Columns& block, std::int64_t t) -> Later {
+      const std::int64_t size = wide_weight != nullptr ? sizeof(T) : sizeof(S);
+      const char* const all = wide_weight != nullptr ? reinterpret_cast<const char*>(wide_weight)
+                                                     : reinterpret_cast<const char*>(weight);
+      const char* const from = all + (t * strides[0] + block.first * strides[2]) * size;
+      if (strides[2] == 1) return {from, strides[1] * size, block.width * size, per_group};
+      if (strides[1] == 1) return {from, strides[2] * size, per_group * size, block.width};
+      return {};
+    };
     bool begun = false;
     const auto make = [&](std::int64_t i) {
       if (i == 0) {
@@ -320,7 +330,8 @@ struct Conv {
                                 few > 0 ? own.data() : packed.data() + t * tap_size + block.packed,
                                 block.width, tiles.in + begin, tiles.out + begin, count, row, sums,
                                 ld, begun && i == 0 ? starts.data() + kind * widest : nullptr,
-                                tiles.in + next, ahead);
+                                tiles.in + next, ahead,
+                                few > 0 && ahead > 0 ? weights_of(block, soon) : Later{});
             }
           });
     };

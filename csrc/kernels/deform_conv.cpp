@@ -174,7 +174,7 @@ struct Deform {
             products.gather_gemm(tile.read.data() + g * per_group, channels, per_group,
                                  weights.data() + (t * shape.groups + g) * size, group_width,
                                  numbers.data(), some, count, 0,
-                                 sums.data() + g * pitch, ld, nullptr, numbers.data(), 0);
+                                 sums.data() + g * pitch, ld, nullptr, numbers.data(), 0, {});
         }
         for (std::int64_t r = 0; r < rows; ++r)
           for (std::int64_t g = 0; g < shape.groups; ++g)
@@ -276,7 +276,7 @@ struct Deform {
           products.gather_gemm(grad.data() + k * group_width, width, group_width,
                                weights + (t * shape.groups + k) * packed_size(true), per_group,
                                some, numbers.data(), count, 0,
-                               back.data() + k * per_group, ld, zeros, numbers.data(), 0);
+                               back.data() + k * per_group, ld, zeros, numbers.data(), 0, {});
         for (std::int64_t h = 0; h < where.groups; ++h) {
           const std::int32_t* begin = tile.begin.data() + t * where.groups + h;
           const std::int64_t listed =

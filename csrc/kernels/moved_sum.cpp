@@ -92,7 +92,8 @@ struct Moved {
     read_query(first, count, room);
     for (std::int64_t r = 0; r < count; ++r) at[r] = sites[row_at(first + r)];
     products.gather_gemm(room, depth, depth, ahead_weight.data(), predicted, numbers.data(),
-                         numbers.data(), count, 0, to, pitch, start.data(), numbers.data(), 0);
+                         numbers.data(), count, 0, to, pitch, start.data(), numbers.data(), 0,
+                         {});
   }
   void weigh(const T* row, T* scale) const {
     if (shape.softmax)
@@ -232,7 +233,7 @@ struct Moved {
                       std::min(outer_limit, depth - c), size,
                       more.data() + (c / outer_limit * predicted + j) * outer_width);
       products.gather_gemm(slopes, pitch, predicted, back, depth, numbers.data(), numbers.data(),
-                           size, 0, to_query.data(), ld, zeros, numbers.data(), 0);
+                           size, 0, to_query.data(), ld, zeros, numbers.data(), 0, {});
       for (std::int64_t r = 0; r < size; ++r)
         loops.narrow(to_query.data() + r * ld, grad_query + chunks.row(first + tile + r) * depth,
                      depth);

@@ -74,9 +74,10 @@ static inline void add(float* to, __m512 v) {
 // rows[m][0 : NV vectors] += from[m][0 : steps] w, for m < MR; written as start + product where
 // start is given. The sum over channels is taken from zero and then added, so that a row which
 // occurs twice in a block gets both products.
-template <int NV, int MR>
+template <int NV, int MR, class Step>
 static inline void block(const Bf16* const* from, const std::uint32_t* w, std::int64_t steps,
-                         float* const* rows, std::int64_t column, const float* start) {
+                         float* const* rows, std::int64_t column, const float* start,
+                         Step&& meanwhile) {
   const Bf16* a[MR];
   UNROLL for (int m = 0; m < MR; ++m) a[m] = from[m];
   __m512 sum[MR][NV];
@@ -87,6 +88,7 @@ static inline void block(const Bf16* const* from, const std::uint32_t* w, std::i
     __m512bh wide[NV];
     UNROLL for (int n = 0; n < NV; ++n) wide[n] = load(w + n * vector);
     w += NV * vector;
+    meanwhile();
     UNROLL for (int m = 0; m < MR; ++m) {
       const __m512bh both = twice(a[m] + 2 * k);
       UNROLL for (int n = 0; n < NV; ++n)
@@ -114,22 +116,22 @@ static inline void last_block(int rest, const Bf16* const* from, const std::uint
                               const float* start) {
   if constexpr (MR > 0) {
     if (rest == MR)
-      block<NV, MR>(from, w, steps, rows, column, start);
+      block<NV, MR>(from, w, steps, rows, column, start, [] {});
     else
       last_block<NV, MR - 1>(rest, from, w, steps, rows, column, start);
   }
 }
 
-template <int NV>
+template <int NV, class Step>
 static void panel_gemm(const Bf16* const* from, const std::uint32_t* w, std::int64_t steps, int n,
                        float* const* rows, std::int64_t column, const float* start,
-                       const Ahead<false>& ahead) {
+                       const Ahead<false>& ahead, Step&& meanwhile) {
   constexpr int MR = gemm_rows<NV>;
   const int share = n >= MR ? (ahead.count + n / MR - 1) / (n / MR) : ahead.count;
   int p = 0, touched = 0;
   for (; p + MR <= n; p += MR, touched += share) {
     ahead.touch(touched, touched + share);
-    block<NV, MR>(from + p, w, steps, rows + p, column, start);
+    block<NV, MR>(from + p, w, steps, rows + p, column, start, meanwhile);
   }
   if (n < MR) ahead.touch(0, ahead.count);
   last_block<NV, MR - 1>(n - p, from + p, w, steps, rows + p, column, start);
@@ -140,13 +142,14 @@ static void gather_gemm(const Bf16* x, std::int64_t ldx, std::int64_t channels,
                         const float* packed, std::int64_t width, const std::int32_t* in,
                         const std::int32_t* out, std::int64_t n, std::int64_t first, float* y,
                         std::int64_t ldy, const float* start, const std::int32_t* next,
-                        std::int64_t next_n) {
+                        std::int64_t next_n, const Later& what) {
   alignas(64) Bf16 copies[gemm_chunk * pitch];
   const Bf16* from[gemm_chunk];
   float* rows[gemm_chunk];
   const std::int64_t vectors = padded(width) / vector;
   const std::int64_t all_steps = (channels + 1) / 2;
   const std::int64_t bytes = channels * std::int64_t(sizeof(Bf16));
+  LaterWalk later(what, n / gemm_rows<panel_vectors> * panel_count(vectors) * all_steps);
   for (std::int64_t p0 = 0; p0 < n; p0 += gemm_chunk) {
     const int now = int(n - p0 < gemm_chunk ? n - p0 : gemm_chunk);
     for (int p = 0; p < now; ++p) rows[p] = y + (out[p0 + p] - first) * ldy;
@@ -173,10 +176,16 @@ static void gather_gemm(const Bf16* x, std::int64_t ldx, std::int64_t channels,
         const std::uint32_t* part = w + k / 2 * size * vector;
         const bool end = k + depth >= channels && panel + 1 == panel_count(vectors);
         const Ahead<false>& ahead = end ? some : none;
-        if (size == 1) panel_gemm<1>(from, part, steps, now, rows, column, begin, ahead);
-        if (size == 2) panel_gemm<2>(from, part, steps, now, rows, column, begin, ahead);
-        if (size == 3) panel_gemm<3>(from, part, steps, now, rows, column, begin, ahead);
-        if (size == 4) panel_gemm<4>(from, part, steps, now, rows, column, begin, ahead);
+        const auto multiply = [&](auto&& step) {
+          if (size == 1) panel_gemm<1>(from, part, steps, now, rows, column, begin, ahead, step);
+          if (size == 2) panel_gemm<2>(from, part, steps, now, rows, column, begin, ahead, step);
+          if (size == 3) panel_gemm<3>(from, part, steps, now, rows, column, begin, ahead, step);
+          if (size == 4) panel_gemm<4>(from, part, steps, now, rows, column, begin, ahead, step);
+        };
+        if (later.any())
+          multiply([&] { later.step(); });
+        else
+          multiply([] {});
         w += all_steps * size * vector;
         column += size * std::int64_t(vector);
       }

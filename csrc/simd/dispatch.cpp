@@ -72,7 +72,7 @@ bool tiles_permitted() {
     std::fill_n(sums.data(), sums.size(), 0.0f);
     loops.pack(w.data(), width, 1, channels, width, packed.data());
     loops.gather_gemm(x.data(), channels, channels, packed.data(), width, run.data(), run.data(),
-                      rows, 0, sums.data(), wide, nullptr, run.data(), 0);
+                      rows, 0, sums.data(), wide, nullptr, run.data(), 0, {});
     loops.gather_outer(x.data(), channels, channels, g.data(), width, width, run.data(), run.data(),
                        rows, run.data(), run.data(), 0, false, sums.data() + rows * wide, wide);
     std::vector<float> kept;

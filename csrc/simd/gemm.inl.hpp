@@ -124,9 +124,9 @@ static void pack(const S* w, std::int64_t stride_c, std::int64_t stride_d, std::
 // rows[m][0 : NV vectors] += from[m][0 : depth_now] w, for m < MR; written as start + product where
 // start is given. The sum over channels is taken from zero and then added, so that a row which
 // occurs twice in a block gets both products.
-template <class T, int NV, int MR>
+template <class T, int NV, int MR, class Step>
 static inline void block(const T* const* from, const T* w, std::int64_t depth_now, T* const* rows,
-                         std::int64_t column, const T* start) {
+                         std::int64_t column, const T* start, Step&& meanwhile) {
   const T* a[MR];
   UNROLL for (int m = 0; m < MR; ++m) a[m] = from[m];
   // few registers make short blocks, whose sums would be waited for
@@ -138,6 +138,7 @@ static inline void block(const T* const* from, const T* w, std::int64_t depth_no
     Vec<T> wide[NV];
     UNROLL for (int n = 0; n < NV; ++n) wide[n] = load(w + n * lanes<T>);
     w += NV * lanes<T>;
+    meanwhile();
     UNROLL for (int m = 0; m < MR; ++m) {
       UNROLL for (int n = 0; n < NV; ++n) multiply_add(sum[m][n], a[m][k], wide[n]);
     }
@@ -167,21 +168,21 @@ static inline void last_block(int rest, const T* const* from, const T* w, std::i
                               T* const* rows, std::int64_t column, const T* start) {
   if constexpr (MR > 0) {
     if (rest == MR)
-      block<T, NV, MR>(from, w, depth_now, rows, column, start);
+      block<T, NV, MR>(from, w, depth_now, rows, column, start, [] {});
     else
       last_block<T, NV, MR - 1>(rest, from, w, depth_now, rows, column, start);
   }
 }
 
-template <int NV, class S, class T>
+template <int NV, class S, class T, class Step>
 static void panel_gemm(const T* const* from, const T* w, std::int64_t depth_now, int n,
                        T* const* rows, std::int64_t column, const T* start,
-                       const Ahead<S>& ahead) {
+                       const Ahead<S>& ahead, Step&& meanwhile) {
   constexpr int MR = block_rows<NV>;
   int p = 0;
   for (; p + MR <= n; p += MR) {
     ahead.fetch(p, p + MR);
-    block<T, NV, MR>(from + p, w, depth_now, rows + p, column, start);
+    block<T, NV, MR>(from + p, w, depth_now, rows + p, column, start, meanwhile);
   }
   ahead.fetch(p, ahead.count);
   last_block<T, NV, MR - 1>(n - p, from + p, w, depth_now, rows + p, column, start);
@@ -192,13 +193,14 @@ template <class S, class T>
 static void gather_gemm(const S* x, std::int64_t ldx, std::int64_t channels, const T* packed,
                         std::int64_t width, const std::int32_t* in, const std::int32_t* out,
                         std::int64_t n, std::int64_t first, T* y, std::int64_t ldy, const T* start,
-                        const std::int32_t* next, std::int64_t next_n) {
+                        const std::int32_t* next, std::int64_t next_n, const Later& what) {
   constexpr bool in_place = sizeof(S) == sizeof(T);
   alignas(64) T wide[in_place ? 1 : gemm_chunk * pitch];
   const T* from[gemm_chunk];
   T* rows[gemm_chunk];
   const std::int64_t vectors = padded<T>(width) / lanes<T>;
   const std::int64_t bytes = channels * std::int64_t(sizeof(S));
+  LaterWalk later(what, n / block_rows<panel_vectors> * panel_count(vectors) * channels);
   for (std::int64_t p0 = 0; p0 < n; p0 += gemm_chunk) {
     const int now = int(n - p0 < gemm_chunk ? n - p0 : gemm_chunk);
     for (int p = 0; p < now; ++p) rows[p] = y + (out[p0 + p] - first) * ldy;
@@ -224,12 +226,20 @@ static void gather_gemm(const S* x, std::int64_t ldx, std::int64_t channels, con
       for (int panel = 0; panel < panel_count(vectors); ++panel) {
         const int size = panel_size(vectors, panel);
         const T* part = w + k * size * lanes<T>;
-        if (size == 1) panel_gemm<1>(from, part, depth_now, now, rows, column, begin, ahead);
-        if (size == 2) panel_gemm<2>(from, part, depth_now, now, rows, column, begin, ahead);
-        if constexpr (panel_vectors > 2) {
-          if (size == 3) panel_gemm<3>(from, part, depth_now, now, rows, column, begin, ahead);
-          if (size == 4) panel_gemm<4>(from, part, depth_now, now, rows, column, begin, ahead);
-        }
+        const auto multiply = [&](auto&& step) {
+          if (size == 1) panel_gemm<1>(from, part, depth_now, now, rows, column, begin, ahead, step);
+          if (size == 2) panel_gemm<2>(from, part, depth_now, now, rows, column, begin, ahead, step);
+          if constexpr (panel_vectors > 2) {
+            if (size == 3)
+              panel_gemm<3>(from, part, depth_now, now, rows, column, begin, ahead, step);
+            if (size == 4)
+              panel_gemm<4>(from, part, depth_now, now, rows, column, begin, ahead, step);
+          }
+        };
+        if (later.any())
+          multiply([&] { later.step(); });
+        else
+          multiply([] {});
         ahead.count = 0;
         w += channels * size * lanes<T>;
         column += size * std::int64_t(lanes<T>);

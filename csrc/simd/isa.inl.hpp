@@ -29,6 +29,8 @@ constexpr int block_rows =
 
 #include "simd/convert.inl.hpp"
 
+#include "simd/later.inl.hpp"
+
 #include "simd/gemm.inl.hpp"
 
 #include "simd/rows.inl.hpp"

@@ -11,6 +11,8 @@
 namespace sparseconv {
 namespace avx512bf16 {
 
+#include "simd/later.inl.hpp"
+
 #include "simd/bf16_gemm.inl.hpp"
 
 #include "simd/bf16_roofline.inl.hpp"

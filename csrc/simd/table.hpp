@@ -86,6 +86,12 @@ struct PlaneShape {
 // Pairs of a row that a dimension-wise convolution takes at a time: as many rows may be copied.
 constexpr std::int64_t batch_pairs = 32;
 
+// What a call to come reads besides rows: pieces of memory, `pitch` bytes apart.
+struct Later {
+  const char* first = nullptr;
+  std::int64_t pitch = 0, bytes = 0, pieces = 0;
+};
+
 // Loops for storage type S and sum type T.
 template <class S, class T>
 struct Loops {
@@ -110,11 +116,11 @@ struct Loops {
   // Where start [padded(width)] is given, rows are written instead: start + x[in[p]] W. Not for 0
   // channels.
   // y has padded(width) columns that may be written and row pitch ldy. Rows next[0 .. next_n) are
-  // those of the call to come: they are fetched meanwhile.
+  // those of the call to come, `later` what else it reads: both are fetched meanwhile.
   void (*gather_gemm)(const S* x, std::int64_t ldx, std::int64_t channels, const T* packed,
                       std::int64_t width, const std::int32_t* in, const std::int32_t* out,
                       std::int64_t n, std::int64_t first, T* y, std::int64_t ldy, const T* start,
-                      const std::int32_t* next, std::int64_t next_n);
+                      const std::int32_t* next, std::int64_t next_n, const Later& later);
 
   // acc[c][d] += sum over pairs of x[in[p]][c] g[out[p]][d], or where nothing has `begun` is set to it;
   // acc is [channels][padded(width)] with row pitch lda. channels and width are at most outer_limit. The

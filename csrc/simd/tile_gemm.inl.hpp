@@ -143,10 +143,10 @@ static void gather_gemm(const Bf16* x, std::int64_t ldx, std::int64_t channels,
                         const float* packed, std::int64_t width, const std::int32_t* in,
                         const std::int32_t* out, std::int64_t n, std::int64_t first, float* y,
                         std::int64_t ldy, const float* start, const std::int32_t* next,
-                        std::int64_t next_n) {
+                        std::int64_t next_n, const Later& later) {
   if (channels < least_channels)
     return few_channels.gather_gemm(x, ldx, channels, packed, width, in, out, n, first, y, ldy,
-                                    start, next, next_n);
+                                    start, next, next_n, later);
   alignas(64) Bf16 copies[gemm_chunk * pitch];
   alignas(64) float sums[gemm_chunk * 2 * side];
   const std::uint32_t* weights = reinterpret_cast<const std::uint32_t*>(packed);
