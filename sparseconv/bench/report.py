@@ -173,7 +173,8 @@ def notes(peers: Sequence[Peer], machine: dict[str, object], threads: int, clock
     """Return the lines under the table: machine, how to read it, peers, why some were missing."""
     lines = [
         f"{machine['processor']}, kernels {machine['instructions']}, torch {machine['torch']}, "
-        f"{threads} thread{'s' if threads > 1 else ''}, {clock} time",
+        f"{threads} thread{'s' if threads > 1 else ''}, {clock} time"
+        + (", freed memory kept in the process" if machine.get("keeps_memory") else ""),
         f"{OURS}: median time. ×: how many times as long the other took in the same round, median "
         "(quartiles); above 1 we are faster.",
     ]

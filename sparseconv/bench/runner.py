@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from sparseconv._errors import complain
+from sparseconv.backends.memory import keep_freed_memory
 from sparseconv.bench import net_cases
 from sparseconv.bench.bars import bar_steps, judge
 from sparseconv.bench.case import Case
@@ -56,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     add("--repeat", type=int, default=15, metavar="N", help="rounds of a row (15)")
     add("--seconds", type=float, help="stop a row after this long (10; with --bars 3)")
     add("--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a busy machine (wall)")
+    keeping = "keep freed memory in the process, whoever frees it, as train and segment do"
+    add("--keep-memory", action="store_true", help=keeping)
     add("--json", type=Path, metavar="FILE", help="write all figures there, too")
     add("--quiet", action="store_true", help="no progress on standard error")
     return options
@@ -180,6 +183,10 @@ def main(argv: list[str]) -> int:
             )
         _positive("--voxel", args.voxel)
     make_net(args.net)
+    if args.keep_memory and not keep_freed_memory():
+        raise ValueError(
+            complain("--keep-memory", "a C library that can be told so, as glibc", "another one")
+        )
     peers = choose(args.peers)
     if args.scan is not None:
         scenes = [args.scan.stem]
@@ -197,7 +204,7 @@ def main(argv: list[str]) -> int:
         stopped = True
     finally:
         torch.set_num_threads(threads)
-    machine = describe_machine()
+    machine = {**describe_machine(), "keeps_memory": args.keep_memory}
     show(rows, peers, machine, args.threads, args.clock)
     verdicts = judge(rows, scenes) if args.bars else []
     if verdicts:

@@ -143,3 +143,20 @@ def test_the_sweep_is_a_plan_of_its_own(monkeypatch):
 def test_bad_options_are_named(words, name):
     with pytest.raises(ValueError, match=f"^{name}: expected"):
         runner.main([*words, "--quiet"])
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_freed_memory_is_kept_where_asked_for(monkeypatch, tmp_path, capsys, can):
+    called, file = [], tmp_path / "figures.json"
+    monkeypatch.setattr(runner, "keep_freed_memory", lambda: called.append(None) or can)
+    words = [*SMALL, "--cases", "conv", "--peers", "none", "--quiet", "--json", str(file)]
+    assert runner.main(words) == 0 and not called
+    assert json.loads(file.read_text())["machine"]["keeps_memory"] is False
+    if not can:
+        with pytest.raises(ValueError, match="--keep-memory: expected a C library"):
+            runner.main([*words, "--keep-memory"])
+        return
+    capsys.readouterr()
+    assert runner.main([*words, "--keep-memory"]) == 0 and called
+    assert "freed memory kept in the process" in capsys.readouterr().out
+    assert json.loads(file.read_text())["machine"]["keeps_memory"] is True
