@@ -1,5 +1,7 @@
 #include "kernels/sample.hpp"
 
+#include <type_traits>
+
 #include "core/dtype.hpp"
 #include "kernels/scatter.hpp"
 
@@ -11,35 +13,37 @@ constexpr std::int64_t task_rows = 256;
 // how many rows ahead their positions are fetched
 constexpr std::int64_t ahead = 4;
 
-// What the shares of a list are to be multiplied by, so that their sum is 1; 0 where it cannot.
+// Divide the shares of every position by their sum, which is kept; none where it is 0. A quotient of
+// the smallest numbers is right where their inverse would be infinite.
 template <class T>
-T inverse_sum(const std::int32_t* begin, const T* shares) {
-  T sum = 0;
-  for (std::int32_t p = begin[0]; p < begin[1]; ++p) sum += shares[p];
-  return sum > 0 ? 1 / sum : T(0);
-}
-
-// Make the shares of every position of a group its weight in sum.
-template <class T>
-void normalize_shares(std::int64_t taps, const std::int32_t* begin, const T* scale,
-                      std::int64_t step, T* shares) {
+void normalize_shares(std::int64_t taps, const std::int32_t* begin, T* shares, T* totals) {
   for (std::int64_t t = 0; t < taps; ++t) {
-    const T by = inverse_sum(begin + t, shares) * (scale == nullptr ? T(1) : scale[t * step]);
-    for (std::int32_t p = begin[t]; p < begin[t + 1]; ++p) shares[p] *= by;
+    T total = 0;
+    for (std::int32_t p = begin[t]; p < begin[t + 1]; ++p) total += shares[p];
+    totals[t] = total;
+    for (std::int32_t p = begin[t]; total > 0 && p < begin[t + 1]; ++p) shares[p] /= total;
   }
 }
 
-// Of dot products with the corners of positions, make what moves a mean of them instead of a sum:
-// (dot - mean) over the sum of shares. The mean is the derivative of the position's weight.
+// Multiply the shares of every position by its weight, where there are weights.
 template <class T>
-void centre_dots(std::int64_t taps, const std::int32_t* begin, const T* shares, std::int64_t step,
-                 T* dots, T* means) {
+void weigh_shares(std::int64_t taps, const std::int32_t* begin, const T* scale, std::int64_t step,
+                  T* shares) {
+  for (std::int64_t t = 0; scale != nullptr && t < taps; ++t)
+    for (std::int32_t p = begin[t]; p < begin[t + 1]; ++p) shares[p] *= scale[t * step];
+}
+
+// Make of dot products with the corners of positions what moves their mean by normalised shares:
+// (dot - mean) / total. The mean is the derivative of the position's weight.
+template <class T>
+void centre_dots(std::int64_t taps, const std::int32_t* begin, const T* shares, const T* totals,
+                 std::int64_t step, T* dots, T* means) {
   for (std::int64_t t = 0; t < taps; ++t) {
-    const T by = inverse_sum(begin + t, shares);
     T mean = 0;
-    for (std::int32_t p = begin[t]; p < begin[t + 1]; ++p) mean += shares[p] * by * dots[p];
-    for (std::int32_t p = begin[t]; p < begin[t + 1]; ++p) dots[p] = (dots[p] - mean) * by;
+    for (std::int32_t p = begin[t]; p < begin[t + 1]; ++p) mean += shares[p] * dots[p];
     means[t * step] = mean;
+    for (std::int32_t p = begin[t]; p < begin[t + 1]; ++p)
+      dots[p] = totals[t] > 0 ? (dots[p] - mean) / totals[t] : T(0);
   }
 }
 
@@ -64,7 +68,7 @@ void sample_sum(int dtype, const Positions& where, std::int64_t channels, const 
       Corners<T, decltype(ids)> corners(where, ids);
       const std::int64_t lists = batch * where.groups;
       CornerMemory<T> memory(batch * n, false);
-      Buffer<T> fraction(3 * n), scale(n), sums(channels);
+      Buffer<T> fraction(3 * n), scale(n), totals(where.taps), sums(channels);
       Buffer<std::int32_t> begin(where.taps + 1), starts(lists + 1);
       const auto row_at = [&](std::int64_t i) {
         return order.size() > 0 ? std::int64_t(order[i]) : i;
@@ -90,9 +94,11 @@ void sample_sum(int dtype, const Positions& where, std::int64_t channels, const 
             starts[r * where.groups + g] = std::int32_t(from);
             used = samples.corners(cells, g, where.groups, where.taps, false, begin.data(),
                                    memory.list(), from);
-            if (normalize)
-              normalize_shares(where.taps, begin.data(), scales == nullptr ? nullptr : scales + g,
-                               where.groups, memory.shares.data());
+            if (normalize) {
+              normalize_shares(where.taps, begin.data(), memory.shares.data(), totals.data());
+              weigh_shares(where.taps, begin.data(), scales == nullptr ? nullptr : scales + g,
+                           where.groups, memory.shares.data());
+            }
             for (std::int64_t p = from; batch > 1 && p < used; ++p)
               fetch(wide.data() + memory.rows[p] * channels + g * width,
                     width * std::int64_t(sizeof(T)));
@@ -140,7 +146,7 @@ void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, c
       Corners<T, decltype(ids)> corners(where, ids);
       CornerMemory<T> memory(where.taps, true);
       Buffer<T> fraction(3 * n), scale(n), grad(channels), dots(8 * n),
-          found(8 * where.taps + 8), to_scale(n), means(n);
+          found(8 * where.taps + 8), to_scale(n), means(n), totals(where.taps);
       Buffer<std::int32_t> begin(where.taps + 1), with(8 * where.taps + 8);
       std::fill_n(with.data(), with.size(), 0);
       for (std::int64_t i = chunks.first(chunk); i < chunks.last(chunk); ++i) {
@@ -159,17 +165,19 @@ void sample_sum_grad(int dtype, const Positions& where, std::int64_t channels, c
           const std::int64_t count =
               samples.corners(cells, group, where.groups, where.taps, true, begin.data(), list, 0);
           const T* mine = grad.data() + group * width;
+          if (normalize)
+            normalize_shares(where.taps, begin.data(), list.shares, totals.data());
           if (moved) {
             samples.dot_list(near.data() + group * width, channels, mine, 0, width, list.rows,
                              with.data(), count, found.data());
             if (normalize)
-              centre_dots(where.taps, begin.data(), list.shares, where.groups, found.data(),
-                          means.data() + group);
+              centre_dots(where.taps, begin.data(), list.shares, totals.data(), where.groups,
+                          found.data(), means.data() + group);
             for (std::int64_t p = 0; p < count; ++p) dots[list.codes[p]] = found[p];
           }
           if (normalize)
-            normalize_shares(where.taps, begin.data(), scales == nullptr ? nullptr : scales + group,
-                             where.groups, list.shares);
+            weigh_shares(where.taps, begin.data(), scales == nullptr ? nullptr : scales + group,
+                         where.groups, list.shares);
           samples.add_list(to + group * width, channels, mine, 0, width, list.rows, list.shares,
                            with.data(), count);
         }

@@ -116,7 +116,7 @@ struct Loops {
   // Where start [padded(width)] is given, rows are written instead: start + x[in[p]] W. Not for 0
   // channels.
   // y has padded(width) columns that may be written and row pitch ldy. Rows next[0 .. next_n) are
-  // those of the call to come, `later` what else it reads: both are fetched meanwhile.
+  // those of the call to come, `later` what else it reads: sets may fetch both meanwhile.
   void (*gather_gemm)(const S* x, std::int64_t ldx, std::int64_t channels, const T* packed,
                       std::int64_t width, const std::int32_t* in, const std::int32_t* out,
                       std::int64_t n, std::int64_t first, T* y, std::int64_t ldy, const T* start,

@@ -185,7 +185,12 @@ def main(argv: list[str]) -> int:
     make_net(args.net)
     if args.keep_memory and not keep_freed_memory():
         raise ValueError(
-            complain("--keep-memory", "a C library that can be told so, as glibc", "another one")
+            complain(
+                "--keep-memory",
+                "a C library that can be told so, as glibc",
+                "another one",
+                "leave it out",
+            )
         )
     peers = choose(args.peers)
     if args.scan is not None:

@@ -66,8 +66,8 @@ def interpolate(
     if normalize:
         present = torch.zeros(count, dtype=weights.dtype, device=weights.device)
         present = present.index_add(0, book.out_rows, weights)
-        tiny = torch.finfo(weights.dtype).tiny
-        weights = weights / present.clamp(min=tiny)[book.out_rows.long()]
+        present = torch.where(present > 0, present, 1)
+        weights = weights / present[book.out_rows.long()]
     return aggregate(x.features, book.in_rows, book.out_rows, weights.to(x.features.dtype), count)
 
 

@@ -209,7 +209,8 @@ def test_sites_anywhere(name, wide):
         given = problem((3, taps, 1, 1, 5), torch.float32, wide, 20, 0.7, coords)
         for name, ours, right, args in calls(*given):
             # one corner makes a mean that nothing moves
-            assert_near(ours(*args), right(*args), name, 1.0)
+            mean = name == "sample_sum_grad" and args[-2]
+            assert_near(ours(*args), right(*args), name, 1.0 if mean else 0.0)
 
 
 def test_positions_all_over_the_scene():

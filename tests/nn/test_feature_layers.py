@@ -172,6 +172,15 @@ def test_interpolation_of_points_between_negative_sites(backend):
     torch.testing.assert_close(nn.Interpolate()(x, points), expected)
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_mean_of_the_smallest_share(backend, moved):
+    # the inverse of the share of the one site that is there is infinite
+    x = SparseTensor(torch.tensor([[0, 1, 1, 0]]).int(), torch.tensor([[3.0, -5.0]]))
+    points = torch.tensor([[0, 1e-20, 1e-20, 0]], requires_grad=moved)
+    y = nn.Interpolate(normalize=True)(x, points)
+    torch.testing.assert_close(y, x.features)
+
+
 def test_nearest_reads_the_rounded_site(backend):
     x = scene("random_sparse").tensor(3)
     points = x.coords.double() + torch.tensor([0, 0.4, -0.3, 0.2])

@@ -72,6 +72,21 @@ def test_weighted_samples(backend, groups, taps, weighted, means):
     compare(found, read.sum(1), leaves, names[: len(leaves)])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_means_of_the_smallest_shares(backend, dtype):
+    # the one corner that is there has a share whose inverse is infinite
+    coords = torch.tensor([[0, 1, 1, 0]]).int()
+    small = {torch.float32: 1e-20, torch.float64: 1e-155}[dtype]
+    p = torch.tensor([[[[small, small, 0.0]]]], dtype=dtype, requires_grad=True)
+    x = torch.tensor([[3.0, -5.0]], dtype=dtype, requires_grad=True)
+    place = coords, block_index(coords), torch.zeros(1).int(), p
+    y = sample_sum(x, *place, None, normalize=True)
+    torch.testing.assert_close(y, x)
+    to_x, to_p = torch.autograd.grad(y.sum(), (x, p))
+    torch.testing.assert_close(to_x, torch.ones_like(x))
+    assert not to_p.any()
+
+
 @pytest.mark.parametrize("means", [False, True])
 def test_gradient_of_features_alone(backend, means):
     x, coords, blocks, items, p, w = problem(taps=1, groups=1, count=30)

@@ -119,13 +119,15 @@ def corners_of(
     return x[rows, group]
 
 
-def over_active(
+def normalized(
     shares: Tensor,  # [M, K, G, 8]
     there: Tensor,  # [M, K, G, 8] bool
-) -> Tensor:  # [M, K, G, 1]
-    """Return one over the sum of the shares of corners that are there, 0 where it is 0."""
-    total = (shares * there).sum(-1, keepdim=True)
-    return torch.where(total > 0, 1 / total, 0)
+) -> tuple[Tensor, Tensor]:  # [M, K, G, 8], [M, K, G, 1]
+    """Return the shares of corners that are there over their sum, and that sum, infinite for 0."""
+    shares = torch.where(there, shares, 0)
+    total = shares.sum(-1, keepdim=True)
+    total = torch.where(total > 0, total, torch.inf)
+    return shares / total, total
 
 
 def put_back(
@@ -157,7 +159,7 @@ def sample_sum(
     for span in spans(m, taps * 8 * (channels + 4 * groups)):
         rows, shares, _ = cells(find, items[span], positions[span], wide)
         if normalize:
-            shares = shares * over_active(shares, rows < find.count)
+            shares, _ = normalized(shares, rows < find.count)
         if weights is not None:
             shares = shares * weights[span, ..., None].to(wide)
         total = torch.einsum("mkgs,mkgsc->mgc", shares, corners_of(x, rows))
@@ -187,17 +189,16 @@ def sample_sum_grad(
     for span in spans(m, taps * 8 * (2 * channels + 4 * groups)):
         rows, shares, slopes = cells(find, items[span], positions[span], wide)
         g = grad[span].to(wide).reshape(-1, groups, channels // groups)
-        there, over = rows < find.count, None
+        there, total = rows < find.count, 1
         if normalize:
-            over = over_active(shares, there)
-            shares = shares * over
+            shares, total = normalized(shares, there)
         w = 1 if weights is None else weights[span, ..., None].to(wide)
         if moved:
             dots = torch.einsum("mgc,mkgsc->mkgs", g, corners_of(x, rows))
             sample = (dots * shares).sum(-1)
             if normalize:
                 # a mean moves by how its corners differ from it
-                dots = torch.where(there, dots - sample[..., None], 0) * over
+                dots = torch.where(there, dots - sample[..., None], 0) / total
             move = torch.einsum("mkgs,mkgsa->mkga", dots, slopes)
             to_positions[span] = (move * w).to(to_positions.dtype)
             if weights is not None:
