@@ -35,6 +35,7 @@ inline nb::tuple to_tensors(Book&& book) {
                         to_tensor(std::move(book.segments)));
 }
 
+void bind_at_once(nb::module_& m);
 void bind_coords(nb::module_& m);
 void bind_dim_conv(nb::module_& m);
 void bind_features(nb::module_& m);

@@ -6,7 +6,7 @@ namespace sparseconv::dlpack {
 
 constexpr std::uint32_t kMajor = 1;
 constexpr std::int32_t kCpu = 1;
-constexpr std::uint8_t kInt = 0;
+constexpr std::uint8_t kInt = 0, kUnsigned = 1, kFloat = 2, kBfloat = 4, kBool = 6;
 
 struct Version {
   std::uint32_t major, minor;
@@ -47,7 +47,7 @@ struct Exchange {
   void* allocate;
   void* to_managed;
   int (*to_object)(Managed* tensor, void** object);  // takes the tensor
-  void* read;
+  int (*read)(void* object, Tensor* tensor);  // leaves the tensor with its owner
   void* stream;
 };
 

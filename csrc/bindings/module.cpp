@@ -15,6 +15,7 @@ NB_MODULE(_native, m) {
   m.def("use_exchange", &use_exchange, nb::arg("wanted"),
         "Make tensors by torch's own functions or by way of numpy, for tests; whether torch has "
         "the former.");
+  bind_at_once(m);
   bind_coords(m);
   bind_dim_conv(m);
   bind_features(m);

@@ -23,6 +23,8 @@ const dlpack::Exchange* functions_of(const nb::object& tensor) {
 bool looked = false;
 const dlpack::Exchange* functions = nullptr;
 PyObject* adopts_array = nullptr;
+PyObject* tensor_type = nullptr;
+PyObject* parameter_type = nullptr;
 bool wanted_here = true;
 
 void look() {
@@ -30,10 +32,14 @@ void look() {
   nb::object loaded = torch();
   nb::object tensor = nb::getattr(loaded, "Tensor", nb::none());
   nb::object adopts = nb::getattr(loaded, "from_numpy", nb::none());
+  nb::object nn = nb::getattr(loaded, "nn", nb::none());
+  nb::object parameter = nb::getattr(nn, "Parameter", nb::none());
   // not loaded, or not to its end
-  if (tensor.is_none() || adopts.is_none()) return;
+  if (tensor.is_none() || adopts.is_none() || parameter.is_none()) return;
   functions = functions_of(tensor);
   adopts_array = adopts.release().ptr();
+  tensor_type = tensor.release().ptr();
+  parameter_type = parameter.release().ptr();
   looked = true;
 }
 
@@ -48,6 +54,10 @@ bool use_exchange(bool wanted) {
   look();
   wanted_here = wanted;
   return functions != nullptr;
+}
+
+bool is_tensor_type(nb::handle type) {
+  return type.ptr() == tensor_type || type.ptr() == parameter_type;
 }
 
 nb::object adopt(const dlpack::Exchange& torch, dlpack::Managed* tensor) {

@@ -18,6 +18,9 @@ const dlpack::Exchange* exchange();
 // Use them or not, for tests; whether they are there.
 bool use_exchange(bool wanted);
 
+// Whether a type is torch's Tensor or Parameter, none made from them; false until torch is there.
+bool is_tensor_type(nb::handle type);
+
 nb::object adopt(const dlpack::Exchange& torch, dlpack::Managed* tensor);
 nb::object from_numpy(nb::object array);
 

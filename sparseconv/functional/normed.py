@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sparseconv.ops.conv import conv
-from sparseconv.ops.norm import Normalize
+from sparseconv.ops.conv_norm import conv_norm
+from sparseconv.ops.norm import Learned, Normalize
 
 
 class Norm(Protocol):
@@ -16,6 +17,12 @@ class Norm(Protocol):
 
     def known(self, rows: int) -> Normalize | None:
         """Return what normalises so many rows, None where that takes the rows themselves."""
+
+    def learned(self) -> Learned:
+        """Return what acts on rows that are normalised by themselves."""
+
+    def track(self, mean: Tensor, var: Tensor, rows: int) -> None:
+        """Take in the statistics of so many rows."""
 
     def __call__(self, x: Tensor, *, add: Tensor | None, relu: bool) -> Tensor:
         """Normalise rows, add others and clip at 0."""
@@ -45,10 +52,18 @@ def normed_conv(
     kind = {"symmetric": symmetric, "by_row": by_row}
     if norm is None:
         return conv(*book, **kind, residual=residual, relu=relu)
-    known = norm.known(num_out) if _at_once(features, residual) else None
-    if known is None:
+    if not _at_once(features, residual):
         return norm(conv(*book, **kind), add=residual, relu=relu)
-    return conv(*book, **kind, norm=known, residual=residual, relu=relu)
+    known = norm.known(num_out)
+    if known is not None:
+        return conv(*book, **kind, norm=known, residual=residual, relu=relu)
+    if num_out < 2:
+        return norm(conv(*book, **kind), add=residual, relu=relu)
+    scale, shift, eps = norm.learned()
+    of_norm = {"scale": scale, "shift": shift, "eps": eps}
+    y, mean, var = conv_norm(*book, **kind, **of_norm, residual=residual, relu=relu)
+    norm.track(mean, var, num_out)
+    return y
 
 
 def _at_once(features: Tensor, residual: Tensor | None) -> bool:

@@ -112,6 +112,7 @@ def _deform_kernel(features, weight, places, in_rows, *_):
 FORMULAS: dict[str, Callable[..., int]] = {
     "conv": _conv,
     "conv_fused": _conv_fused,
+    "conv_norm": _conv,
     "octave_conv": _octave_conv,
     "aggregate": _pairs,
     "pair_dot": _pair_dot,

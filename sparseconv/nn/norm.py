@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as dense
 
-from sparseconv.ops.norm import Normalize, batch_norm, norm_apply
+from sparseconv.ops.norm import Learned, Normalize, batch_norm, norm_apply
 from sparseconv.tensor.sparse_tensor import SparseTensor
 
 
@@ -65,22 +65,49 @@ class BatchNorm(nn.BatchNorm1d):
         Args:
             rows: N.
         """
-        if self._uses_batch(rows) or self.running_mean is None:
+        # without torch's own look-up of attributes, a tenth of what a layer does in Python
+        kept, learned = self._buffers, self._parameters
+        mean = kept["running_mean"]
+        if mean is None or (self.training and rows > 1):
             return None
-        return Normalize(self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+        return Normalize(mean, kept["running_var"], learned["weight"], learned["bias"], self.eps)
+
+    def learned(self) -> Learned:
+        """Return what acts on rows that are normalised by their own statistics."""
+        return Learned(self._parameters["weight"], self._parameters["bias"], self.eps)
+
+    def track(
+        self,
+        mean: Tensor,  # [C]
+        var: Tensor,  # [C]
+        rows: int,
+    ) -> None:
+        """Move the running statistics towards those of so many rows, while training.
+
+        Args:
+            mean: of the rows.
+            var: likewise, biased.
+            rows: N.
+        """
+        kept = self._buffers
+        if not self.training or kept["running_mean"] is None:
+            return
+        kept["num_batches_tracked"].add_(1)
+        momentum = self._momentum()
+        with torch.no_grad():
+            for name, value in (("running_mean", mean), ("running_var", var)):
+                running = kept[name]
+                value = value if value.dtype == running.dtype else value.to(running.dtype)
+                if name == "running_var":
+                    value = value * (rows / (rows - 1))
+                running.lerp_(value, momentum)
 
     def _fused(self, x: Tensor, other: Tensor | None, relu: bool) -> Tensor:
         if not self._uses_batch(x.shape[0]):
             given = (self.running_mean, self.running_var, self.weight, self.bias)
             return norm_apply(x, *given, other, eps=self.eps, relu=relu)
         y, mean, var = batch_norm(x, self.weight, self.bias, other, eps=self.eps, relu=relu)
-        if self.training and self.running_mean is not None:
-            self.num_batches_tracked.add_(1)
-            momentum, rows = self._momentum(), x.shape[0]
-            with torch.no_grad():
-                unbiased = var * (rows / (rows - 1))
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-                self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+        self.track(mean, var, x.shape[0])
         return y
 
     def _uses_batch(self, rows: int) -> bool:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from sparseconv._errors import complain
+from sparseconv.backends.reference.conv import accumulator
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -81,12 +82,10 @@ def check_conv(
     bias: Tensor | None,  # [D]
     segments: Tensor,  # [K + 1]
     groups: int,
-    *,
-    cast: bool = False,
 ) -> None:
-    """Refuse channels, groups, taps and dtypes that do not fit; a weight may be `cast` later."""
+    """Refuse channels, groups, taps and dtypes that do not fit; a weight may have that of sums."""
     check_features("features", features)
-    if not cast or weight.device != features.device:
+    if weight.dtype != accumulator(features.dtype) or weight.device != features.device:
         check_same_dtype("weight", weight, features)
     if weight.dim() != 3:
         raise ValueError(complain("weight", "shape [K, C / G, D]", describe(weight)))
@@ -114,3 +113,31 @@ def check_conv(
         check_same_dtype("bias", bias, features)
         if bias.dim() != 1 or bias.shape[0] != width:
             raise ValueError(complain("bias", f"shape [{width}]", describe(bias)))
+
+
+def check_residual(
+    residual: Tensor | None, features: Tensor, num_out: int, width: int, rows: str = "M"
+) -> None:
+    """Refuse what cannot be added to a result [M, D] made of `features`; M may be called `rows`."""
+    if residual is None:
+        return
+    check_same_dtype("residual", residual, features)
+    if residual.dim() != 2 or residual.shape[1] != width:
+        raise ValueError(complain("residual", f"shape [{rows}, {width}]", describe(residual)))
+    if torch.compiler.is_compiling():
+        torch._check(residual.shape[0] == num_out)
+    elif residual.shape[0] != num_out:
+        raise ValueError(complain("residual", f"{num_out} rows", describe(residual)))
+
+
+def check_columns(features: Tensor, width: int, **columns: Tensor | None) -> None:
+    """Refuse values per channel that are not [D] in the dtype of features or of their sums."""
+    wide = accumulator(features.dtype)
+    for name, value in columns.items():
+        if value is None:
+            continue
+        if value.dtype not in (features.dtype, wide) or value.device != features.device:
+            expected = f"{str(wide).removeprefix('torch.')} on {features.device.type}"
+            raise TypeError(complain(name, expected, describe(value), "move one with .to()"))
+        if value.dim() != 1 or value.shape[0] != width:
+            raise ValueError(complain(name, f"shape [{width}]", describe(value)))

@@ -51,6 +51,7 @@ def define(
     fake: Callable,
     setup: Callable | None = None,
     backward: Callable | None = None,
+    check: Callable | None = None,
 ) -> Callable:
     """Define `sparseconv::<schema>` and return what calls it.
 
@@ -62,6 +63,8 @@ def define(
         fake: shapes and dtypes of the results.
         setup: saves what `backward` needs.
         backward: gradients, made of registered ops so that they can be differentiated again.
+        check: refuses arguments that do not fit. It runs where no kernel does that: before the
+            reference and before calls that torch passes on.
 
     Returns:
         What calls the op's default overload the shortest way.
@@ -71,10 +74,11 @@ def define(
     qualified = f"sparseconv::{name}"
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
-    fast = _warned(reference) if compiled is None else compiled
+    slow = reference if check is None else _checked(reference, check)
+    fast = _warned(slow) if compiled is None else compiled
 
     def on_cpu(*args):
-        return (reference if _chosen == "reference" else fast)(*args)
+        return (slow if _chosen == "reference" else fast)(*args)
 
     LIBRARY.impl(name, on_cpu, "CPU")
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
@@ -82,7 +86,15 @@ def define(
     recorded = op
     if backward is not None:
         recorded = register(LIBRARY, op, setup, backward, on_cpu)
-    return direct(op, on_cpu, recorded)
+    return direct(op, on_cpu, recorded, check)
+
+
+def _checked(reference: Callable, check: Callable) -> Callable:
+    def run(*args):
+        check(*args)
+        return reference(*args)
+
+    return run
 
 
 def _without_autocast(reference: Callable) -> Callable:

@@ -6,7 +6,14 @@ from torch import Tensor
 from sparseconv._errors import complain
 from sparseconv.backends.reference import conv as reference
 from sparseconv.backends.reference.conv import accumulator
-from sparseconv.ops._checks import check_conv, check_features, check_pairs, check_same_dtype
+from sparseconv.ops._checks import (
+    check_columns,
+    check_conv,
+    check_features,
+    check_pairs,
+    check_residual,
+    check_same_dtype,
+)
 from sparseconv.ops._registry import compiled, define
 from sparseconv.ops.norm import Normalize, norm_apply, per_channel
 
@@ -58,7 +65,12 @@ def _setup_conv(ctx, inputs, output):
 
 
 def _conv_backward(ctx, grad):
-    features, weight, in_rows, out_rows, segments, by_row = ctx.saved_tensors
+    return *through_conv(ctx, ctx.saved_tensors, grad), *[None] * 8
+
+
+def through_conv(ctx, saved, grad):
+    """Return the gradients of features, weight and bias of an op that convolved them."""
+    features, weight, in_rows, out_rows, segments, by_row = saved
     need_features, need_weight, need_bias = ctx.needs_input_grad[:3]
     grad_features = grad_weight = grad_bias = None
     if need_features:
@@ -72,7 +84,7 @@ def _conv_backward(ctx, grad):
         )
     if ctx.has_bias and need_bias:
         grad_bias = grad.sum(0)
-    return grad_features, grad_weight, grad_bias, *[None] * 8
+    return grad_features, grad_weight, grad_bias
 
 
 def _adjoint(
@@ -144,6 +156,36 @@ def _fake_conv_fused(
     return features.new_empty(num_out, weight.shape[2])
 
 
+def _check_conv(features, weight, bias, in_rows, out_rows, segments, num_out, groups, *kind):
+    check_conv(features, weight, bias, segments, groups)
+    check_pairs(in_rows, out_rows)
+
+
+def _check_conv_fused(
+    features,
+    weight,
+    bias,
+    mean,
+    var,
+    norm_weight,
+    norm_bias,
+    eps,
+    residual,
+    relu,
+    in_rows,
+    out_rows,
+    segments,
+    num_out,
+    groups,
+    by_row,
+):
+    check_conv(features, weight, bias, segments, groups)
+    check_pairs(in_rows, out_rows)
+    width = weight.shape[2]
+    check_residual(residual, features, num_out, width)
+    check_columns(features, width, mean=mean, var=var, weight=norm_weight, bias=norm_bias)
+
+
 _conv = define(
     "conv(Tensor features, Tensor weight, Tensor? bias, Tensor in_rows, Tensor out_rows, "
     "Tensor segments, SymInt num_out, int groups, bool symmetric, bool mirrored, "
@@ -153,6 +195,7 @@ _conv = define(
     fake=_fake_conv,
     setup=_setup_conv,
     backward=_conv_backward,
+    check=_check_conv,
 )
 _conv_grad_weight = define(
     "conv_grad_weight(Tensor features, Tensor grad, Tensor in_rows, Tensor out_rows, "
@@ -172,7 +215,34 @@ _conv_fused = define(
     reference=reference.conv_fused,
     compiled=compiled("conv", "conv_fused"),
     fake=_fake_conv_fused,
+    check=_check_conv_fused,
 )
+
+
+def cast_to_autocast(
+    features: Tensor,  # [N, C]
+    weight: Tensor,  # [K, C / G, D]
+    bias: Tensor | None,  # [D]
+    residual: Tensor | None,  # [M, D]
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Return the floating inputs in autocast's dtype; a weight in that of its sums stays there.
+
+    Raises:
+        TypeError: the weight has another dtype than the features where there is no autocast.
+    """
+    device = features.device.type
+    if not torch.is_autocast_enabled(device) or features.dtype == torch.float64:
+        if weight.dtype != features.dtype:
+            check_features("features", features)
+            check_same_dtype("weight", weight, features)
+        return features, weight, bias, residual
+    dtype = torch.get_autocast_dtype(device)
+    return (
+        features.to(dtype),
+        weight if weight.dtype == accumulator(dtype) else weight.to(dtype),
+        None if bias is None else bias.to(dtype),
+        None if residual is None else residual.to(dtype),
+    )
 
 
 def conv(
@@ -229,25 +299,10 @@ def conv(
         Graham, Engelcke, van der Maaten, "3D Semantic Segmentation with Submanifold Sparse
         Convolutional Networks", arXiv:1711.10275, section 3.
     """
-    device, cast = features.device.type, False
-    if torch.is_autocast_enabled(device) and features.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(device)
-        features = features.to(dtype)
-        cast = weight.dtype == accumulator(dtype)
-        weight = weight if cast else weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
-        residual = None if residual is None else residual.to(dtype)
-    check_conv(features, weight, bias, segments, groups, cast=cast)
-    check_pairs(in_rows, out_rows)
+    features, weight, bias, residual = cast_to_autocast(features, weight, bias, residual)
     rows = in_rows, out_rows, segments, num_out, groups
     if residual is None and not relu and norm is None:
         return _conv(features, weight, bias, *rows, symmetric, False, by_row)
-    if residual is not None:
-        check_same_dtype("residual", residual, features)
-        if residual.dim() != 2 or residual.shape[1] != weight.shape[2]:
-            raise ValueError(
-                complain("residual", f"shape [M, {weight.shape[2]}]", f"{list(residual.shape)}")
-            )
     given = (features, weight, bias, residual, *(norm or ())[:4])
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
         y = _conv(features, weight, bias, *rows, symmetric, False, by_row)
@@ -257,9 +312,8 @@ def conv(
         return torch.relu(y) if relu else y
     of_norm = NO_NORM
     if norm is not None:
-        columns = norm._asdict()
-        eps = columns.pop("eps")
-        of_norm = *per_channel(features, weight.shape[2], **columns), eps
+        mean, var, scale, shift, eps = norm
+        of_norm = *per_channel(features, mean=mean, var=var, scale=scale, shift=shift), eps
     return _conv_fused(features, weight, bias, *of_norm, residual, relu, *rows, by_row)
 
 

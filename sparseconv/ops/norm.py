@@ -5,10 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sparseconv._errors import complain
 from sparseconv.backends.reference import norm as reference
 from sparseconv.backends.reference.conv import accumulator
-from sparseconv.ops._checks import check_features, check_same_dtype, describe
+from sparseconv.ops._checks import check_columns, check_features, check_residual
 from sparseconv.ops._registry import compiled, define
 
 
@@ -39,7 +38,12 @@ def _setup_batch_norm(ctx, inputs, output):
 
 
 def _batch_norm_backward(ctx, grad, grad_mean, grad_var):
-    x, y, mean, var, weight, bias = ctx.saved_tensors
+    return *through_batch_norm(ctx, ctx.saved_tensors, grad, grad_mean, grad_var), None, None
+
+
+def through_batch_norm(ctx, saved, grad, grad_mean, grad_var):
+    """Return the gradients of `x`, weight, bias and residual of an op that normalised."""
+    x, y, mean, var, weight, bias = saved
     to_x = to_weight = to_bias = to_residual = None
     if grad is not None:
         made = _norm_grad(grad, x, y, mean, var, weight, bias, ctx.eps, ctx.relu, True)
@@ -58,8 +62,6 @@ def _batch_norm_backward(ctx, grad, grad_mean, grad_var):
         None if weight is None else to_weight,
         None if bias is None else to_bias,
         to_residual if ctx.added else None,
-        None,
-        None,
     )
 
 
@@ -148,6 +150,18 @@ def _norm_grad_backward(ctx, by_x, by_weight, by_bias, by_residual):
     )
 
 
+def _check_batch_norm(x, weight, bias, residual, eps, relu):
+    check_features("x", x)
+    check_residual(residual, x, *x.shape, "N")
+    check_columns(x, x.shape[1], weight=weight, bias=bias)
+
+
+def _check_norm_apply(x, mean, var, weight, bias, residual, eps, relu):
+    check_features("x", x)
+    check_residual(residual, x, *x.shape, "N")
+    check_columns(x, x.shape[1], mean=mean, var=var, weight=weight, bias=bias)
+
+
 _batch_norm = define(
     "batch_norm(Tensor x, Tensor? weight, Tensor? bias, Tensor? residual, float eps, bool relu) "
     "-> (Tensor, Tensor, Tensor)",
@@ -156,6 +170,7 @@ _batch_norm = define(
     fake=_fake_batch_norm,
     setup=_setup_batch_norm,
     backward=_batch_norm_backward,
+    check=_check_batch_norm,
 )
 _norm_apply = define(
     "norm_apply(Tensor x, Tensor mean, Tensor var, Tensor? weight, Tensor? bias, "
@@ -165,6 +180,7 @@ _norm_apply = define(
     fake=_fake_norm_apply,
     setup=_setup_norm_apply,
     backward=_norm_apply_backward,
+    check=_check_norm_apply,
 )
 _norm_grad = define(
     "norm_grad(Tensor grad, Tensor x, Tensor? y, Tensor mean, Tensor var, Tensor? weight, "
@@ -187,37 +203,21 @@ class Normalize(NamedTuple):
     eps: float
 
 
-def _checked(
-    x: Tensor, residual: Tensor | None, **columns: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    """Refuse what does not fit `x`; return values per channel in the type of sums."""
-    check_features("x", x)
-    if residual is not None:
-        check_same_dtype("residual", residual, x)
-        if residual.dim() != 2 or residual.shape[1] != x.shape[1]:
-            raise ValueError(complain("residual", f"shape [N, {x.shape[1]}]", describe(residual)))
-        if torch.compiler.is_compiling():
-            torch._check(residual.shape[0] == x.shape[0])
-        elif residual.shape[0] != x.shape[0]:
-            raise ValueError(complain("residual", f"{x.shape[0]} rows", describe(residual)))
-    return per_channel(x, x.shape[1], **columns)
+class Learned(NamedTuple):
+    """What acts on rows that are normalised by their own statistics: `y * scale + shift`."""
+
+    scale: Tensor | None  # [C]
+    shift: Tensor | None  # [C]
+    eps: float
 
 
-def per_channel(x: Tensor, width: int, **columns: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Return values per channel in the type of sums, refuse those that do not fit `x`."""
-    wide = accumulator(x.dtype)
-    made = []
-    for name, value in columns.items():
-        if value is not None:
-            if value.dtype not in (x.dtype, wide) or value.device != x.device:
-                expected = f"{str(wide).removeprefix('torch.')} on {x.device.type}"
-                raise TypeError(complain(name, expected, describe(value), "move one with .to()"))
-            if value.dim() != 1 or value.shape[0] != width:
-                raise ValueError(complain(name, f"shape [{width}]", describe(value)))
-            if value.dtype != wide:
-                value = value.to(wide)
-        made.append(value)
-    return tuple(made)
+def per_channel(features: Tensor, **columns: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Return values per channel in the dtype of sums; what has another one is left to the op."""
+    wide = accumulator(features.dtype)
+    return tuple(
+        value if value is None or value.dtype != features.dtype else value.to(wide)
+        for value in columns.values()
+    )
 
 
 def batch_norm(
@@ -252,7 +252,7 @@ def batch_norm(
     Source:
         Ioffe and Szegedy, "Batch Normalization", arXiv:1502.03167.
     """
-    weight, bias = _checked(x, residual, weight=weight, bias=bias)
+    weight, bias = per_channel(x, weight=weight, bias=bias)
     return _batch_norm(x, weight, bias, residual, eps, relu)
 
 
@@ -288,5 +288,5 @@ def norm_apply(
         TypeError: dtypes or devices do not fit.
         ValueError: rows or channels differ.
     """
-    mean, var, weight, bias = _checked(x, residual, mean=mean, var=var, weight=weight, bias=bias)
+    mean, var, weight, bias = per_channel(x, mean=mean, var=var, weight=weight, bias=bias)
     return _norm_apply(x, mean, var, weight, bias, residual, eps, relu)

@@ -242,7 +242,9 @@ def octave_conv(
         (behind, lh, low_rulebook[2]),
         (behind, ll, low_rulebook[2]),
     ):
-        check_conv(x, weight, None, ends, 1, cast=cast)
+        if not cast:
+            check_same_dtype("weight", weight, x)
+        check_conv(x, weight, None, ends, 1)
     if (hh.shape[2], hl.shape[2]) != (lh.shape[2], ll.shape[2]):
         raise ValueError(
             complain(

@@ -35,6 +35,13 @@ def arithmetic(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sa
         yield Sample(
             "conv_grad_weight", label, (normal(n, 4), normal(m, 3), *book, *kind, False, None)
         )
+        of_norm = normal(3), normal(3)
+        given = normal(n, 4), normal(taps, 4, 3), normal(3), *book, m, 1, onto_itself, None
+        yield Sample("conv_norm", label, (*given, None, None, None, 1e-3, False))
+        yield Sample("conv_norm", f"{label}-relu", (*given, *of_norm, None, 1e-3, True))
+        end = *of_norm, normal(m, 3), 1e-3
+        yield Sample("conv_norm", f"{label}-residual", (*given, *end, True))
+        yield Sample("conv_norm", f"{label}-sum", (*given, *end, False))
         # mirrored taps occur in gradients
         kind = 2, onto_itself, onto_itself
         grouped = (normal(n, 4), normal(taps, 2, 6), None, *book, m, *kind, None)

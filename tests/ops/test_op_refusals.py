@@ -70,7 +70,7 @@ CALLS = {
     "residual": (
         lambda: conv(X, W, None, ROWS, ROWS, SEGMENTS, 3, residual=torch.ones(3, 5)),
         ValueError,
-        r"residual: expected shape \[M, 2\], found \[3, 5\]",
+        r"residual: expected shape \[M, 2\], found float32 \[3, 5\]",
     ),
     "queries": (
         lambda: coords_ops.lookup(COORDS, coords_ops.site_index(COORDS), COORDS.float()),

@@ -18,6 +18,7 @@ from sparseconv.backends.cpu._arguments import (
 from sparseconv.backends.cpu.row_list import listed
 from sparseconv.backends.reference.conv import accumulator
 
+NO_NORM = (None, None, None, None, 0.0)
 NORM = ("mean", "var", "norm_weight", "norm_bias")
 
 
@@ -98,6 +99,13 @@ def convolve(
     With one group rows of features and of `out` may lie apart. With `parents` row r is given row
     `parents[r]` of the residual, divided by that row's count; columns it has beyond D go to `out`.
     """
+    if parents is None:
+        y = features.new_empty(num_out, weight.shape[-1]) if out is None else out
+        *of_norm, eps = norm or NO_NORM
+        kind = by_row, groups, mirrored
+        end = *of_norm, eps, residual, relu, y, torch.get_num_threads()
+        if _native.conv_at_once(features, weight, bias, *rulebook, *kind, *end):
+            return y
     features = (spaced if groups == 1 else rows)("features", features)
     in_rows, out_rows = pairs(*rulebook[:2])
     segments, taps = taps_of(rulebook[2])
@@ -186,6 +194,13 @@ def conv_grad_weight(
     by_row: Tensor | None = None,  # [M + P + 69] int64
 ) -> Tensor:  # [K, C / G, D]
     """Return `dW[t] = sum over pairs (i, o) of tap t of x[i]^T g[o]`, group by group."""
+    if groups > 0 and features.dim() == grad.dim() == 2:
+        dtype = accumulator(features.dtype) if unrounded else features.dtype
+        shape = segments.shape[0] - 1, features.shape[1] // groups, grad.shape[1]
+        made = features.new_empty(shape, dtype=dtype)
+        kind = by_row, groups, made, torch.get_num_threads()
+        if _native.conv_grad_weight_at_once(features, grad, in_rows, out_rows, segments, *kind):
+            return made.flip(0) if mirrored else made
     apart = spaced if groups == 1 else rows
     features = apart("features", features)
     grad = apart("grad", grad, features.dtype)

@@ -61,6 +61,13 @@ def batch_norm(
     relu: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # [N, C], [C], [C]
     """Return `norm_apply` with the statistics of `x` itself, and these: 0 without rows."""
+    if x.dim() == 2:
+        wide = accumulator(x.dtype)
+        mean, var = x.new_empty(x.shape[1], dtype=wide), x.new_empty(x.shape[1], dtype=wide)
+        y = x.new_empty(x.shape)
+        end = mean, var, y, torch.get_num_threads()
+        if _native.batch_norm_at_once(x, weight, bias, residual, eps, relu, *end):
+            return y, mean, var
     x = rows("x", x)
     columns = _columns(x, weight=weight, bias=bias)
     residual = _like("residual", residual, x)
@@ -95,6 +102,17 @@ def norm_grad(
     batch: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # [N, C], [C], [C], [N, C] or [0]
     """Return the gradients of x, weight, bias and, where its output `y` is given, the residual."""
+    if x.dim() == 2:
+        wide = accumulator(x.dtype)
+        made = (
+            x.new_empty(x.shape),
+            x.new_empty(x.shape[1], dtype=wide),
+            x.new_empty(x.shape[1], dtype=wide),
+            x.new_empty(0 if y is None else x.shape),
+        )
+        kind = eps, relu, batch, *made, torch.get_num_threads()
+        if _native.norm_grad_at_once(grad, x, y, mean, var, weight, bias, *kind):
+            return made
     x = rows("x", x)
     grad, y = _like("grad", grad, x), _like("y", y, x)
     if y is not None and not relu:
