@@ -36,7 +36,7 @@ bool conv_at_once(nb::handle features, nb::handle weight, nb::handle bias, nb::h
                   nb::handle out, nb::handle segments, nb::handle list, std::int64_t groups,
                   bool mirrored, nb::handle mean, nb::handle var, nb::handle scale,
                   nb::handle shift, double eps, nb::handle residual, bool relu, nb::handle result,
-                  int threads) {
+                  int threads, KeptWeights* kept) {
   if (groups < 1) return false;
   Operands operands;
   const auto x = operands.rows(features, groups == 1), y = operands.rows(result, groups == 1);
@@ -65,7 +65,7 @@ bool conv_at_once(nb::handle features, nb::handle weight, nb::handle bias, nb::h
        w.dtype != x.dtype, strides, added, book.pairs, book.by_row, norm,
        {rest, y.columns, nullptr, nullptr, rest == nullptr ? 0 : y.rows,
         rest == nullptr ? 0 : y.columns},
-       relu, y.data, threads);
+       relu, y.data, threads, kept);
   return true;
 }
 
@@ -134,6 +134,9 @@ bool norm_grad_at_once(nb::handle grad, nb::handle features, nb::handle output, 
 
 void bind_at_once(nb::module_& m) {
   const auto maybe = [](const char* name) { return nb::arg(name).none(); };
+  nb::class_<KeptWeights>(m, "KeptWeights", "Weights as products read them, kept between calls.")
+      .def(nb::init<>())
+      .def_prop_ro("bytes", &KeptWeights::bytes, "What is kept.");
   m.def("plain", &plain, nb::arg("arguments"),
         "Whether a tuple of arguments holds plain CPU tensors, numbers and None alone: 0 no, 1 yes, "
         "2 yes and one wants a gradient, -1 where torch does not tell.");
@@ -141,6 +144,7 @@ void bind_at_once(nb::module_& m) {
         nb::arg("in"), nb::arg("out"), nb::arg("segments"), maybe("by_row"), nb::arg("groups"),
         nb::arg("mirrored"), maybe("mean"), maybe("var"), maybe("scale"), maybe("shift"),
         nb::arg("eps"), maybe("residual"), nb::arg("relu"), nb::arg("y"), nb::arg("threads"),
+        maybe("kept"),
         "Write y and return True, or False where an operand is not as the kernel reads it.");
   m.def("conv_grad_weight_at_once", &conv_grad_weight_at_once, nb::arg("features"),
         nb::arg("grad"), nb::arg("in"), nb::arg("out"), nb::arg("segments"), maybe("by_row"),

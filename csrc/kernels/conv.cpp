@@ -47,6 +47,7 @@ struct Conv {
   bool relu;
   S* y;
   int threads;
+  KeptWeights* kept;  // or null
   // of the norm: mean, scale and shift, side by side
   Buffer<T> columns{norm.mean == nullptr ? 0 : 3 * shape.width};
 
@@ -263,17 +264,22 @@ struct Conv {
     return width >= least_width || parts == 1 ? width : 0;
   }
 
+  const void* all_weights() const {
+    return wide_weight != nullptr ? static_cast<const void*>(wide_weight) : weight;
+  }
+
   void general() const {
     const std::int64_t per_group = shape.channels / shape.groups;
     const std::int64_t group_width = shape.width / shape.groups;
     const std::int64_t few = width_of_few(), step = few > 0 ? few : block_width;
+    const std::int64_t rows = (per_group + loops.shared_by - 1) / loops.shared_by;
     std::vector<Columns> blocks;
     std::int64_t tap_size = 0;
     for (std::int64_t group = 0; group < shape.groups; ++group)
       for (std::int64_t d = 0; d < group_width; d += step) {
         const std::int64_t width = std::min(step, group_width - d);
         blocks.push_back({group, group * group_width + d, width, tap_size});
-        tap_size += per_group * loops.padded(width);
+        tap_size += rows * loops.padded(width);
       }
     const std::int64_t kinds = std::int64_t(blocks.size());
     const std::int64_t widest = loops.padded(blocks[0].width);
@@ -285,15 +291,31 @@ struct Conv {
     std::fill_n(starts.data(), starts.size(), T(0));
     for (std::int64_t kind = 0; kind < kinds; ++kind)
       start(starts.data() + kind * widest, 1, widest, blocks[kind].first, blocks[kind].width);
-    Buffer<T> packed(few > 0 ? 0 : pairs.taps * tap_size);
+    const KeptWeights::Cut cut{all_weights(), &loops,    strides[0],  strides[1],
+                               strides[2],    pairs.taps, per_group,   group_width,
+                               shape.groups,  step,       wide_weight != nullptr};
+    // worth it where less is read then: else the weight itself is as near
+    KeptWeights* const keeper = wide_weight != nullptr && loops.shared_by > 1 ? kept : nullptr;
+    const std::shared_ptr<const void> found = keeper == nullptr ? nullptr : keeper->find(cut);
+    // whether each task packs what it needs when it needs it
+    const bool by_task = few > 0 && keeper == nullptr;
+    const auto made = std::make_shared<Buffer<T>>(
+        by_task || found != nullptr ? 0 : pairs.taps * tap_size);
+    const T* const packed = found != nullptr
+                                ? static_cast<const Buffer<T>*>(found.get())->data()
+                                : made->data();
     const auto pack_block = [&](const Columns& block, std::int64_t t, T* to) {
       pack(t * strides[0] + block.first * strides[2], per_group, block.width, to);
     };
-    // the weights of a tap in a block of columns, where tasks pack them as they need them
+    // what few rows read of a tap in a block of columns
     const auto weights_of = [&](const Columns& block, std::int64_t t) -> Later {
+      if (!by_task) {
+        const T* const from = packed + t * tap_size + block.packed;
+        const std::int64_t size = rows * loops.padded(block.width) * std::int64_t(sizeof(T));
+        return {reinterpret_cast<const char*>(from), 0, size, 1};
+      }
       const std::int64_t size = wide_weight != nullptr ? sizeof(T) : sizeof(S);
-      const char* const all = wide_weight != nullptr ? reinterpret_cast<const char*>(wide_weight)
-                                                     : reinterpret_cast<const char*>(weight);
+      const char* const all = static_cast<const char*>(all_weights());
       const char* const from = all + (t * strides[0] + block.first * strides[2]) * size;
       if (strides[2] == 1) return {from, strides[1] * size, block.width * size, per_group};
       if (strides[1] == 1) return {from, strides[2] * size, per_group * size, block.width};
@@ -307,7 +329,7 @@ struct Conv {
       }
       const Columns& block = blocks[(i - 1) % kinds];
       const std::int64_t t = (i - 1) / kinds;
-      pack_block(block, t, packed.data() + t * tap_size + block.packed);
+      pack_block(block, t, made->data() + t * tap_size + block.packed);
     };
     const auto run_task = [&](const Tiles& tiles, std::int64_t task) {
       // neighbouring tasks share a block's weights, or, with groups, a tile's rows
@@ -315,7 +337,7 @@ struct Conv {
       const std::int64_t tile = shape.groups > 1 ? task / kinds : task % tiles.count;
       const Columns& block = blocks[kind];
       const Ready ready(loops);
-      Buffer<T> own(few > 0 ? per_group * loops.padded(block.width) : 0);
+      Buffer<T> own(by_task ? rows * loops.padded(block.width) : 0);
       tile_task(
           tiles, tile, block.first, block.width, loops.padded(block.width), begun,
           [&](T* sums, std::int64_t ld, std::int64_t row) {
@@ -325,9 +347,9 @@ struct Conv {
               const bool more = i + 1 < pairs.taps;
               const std::int64_t next = more ? tiles.begin(tile, soon) : begin;
               const std::int64_t ahead = more ? tiles.end(tile, soon) - next : 0;
-              if (few > 0 && count > 0) pack_block(block, t, own.data());
+              if (by_task && count > 0) pack_block(block, t, own.data());
               loops.gather_gemm(x + block.group * per_group, shape.ldx, per_group,
-                                few > 0 ? own.data() : packed.data() + t * tap_size + block.packed,
+                                by_task ? own.data() : packed + t * tap_size + block.packed,
                                 block.width, tiles.in + begin, tiles.out + begin, count, row, sums,
                                 ld, begun && i == 0 ? starts.data() + kind * widest : nullptr,
                                 tiles.in + next, ahead,
@@ -336,10 +358,12 @@ struct Conv {
           });
     };
     // a hundred multiply-adds a nanosecond, half a nanosecond a packed weight
-    const std::int64_t work = pairs.count * per_group * shape.width / 64 + packed.size() / 2;
-    over_tiles(pairs, shape.num_in, shape.num_out, std::move(bounds),
-               1 + (few > 0 ? 0 : pairs.taps * kinds), tiles * kinds, worth_sharing(work, threads),
-               make, run_task);
+    const std::int64_t work = pairs.count * per_group * shape.width / 64 + made->size() / 2;
+    const std::int64_t packs = made->size() > 0 ? pairs.taps * kinds : 0;
+    over_tiles(pairs, shape.num_in, shape.num_out, std::move(bounds), 1 + packs, tiles * kinds,
+               worth_sharing(work, threads), make, run_task);
+    if (keeper != nullptr && made->size() > 0)
+      keeper->keep(cut, made, made->size() * std::int64_t(sizeof(T)));
   }
 
   void check_rows_of_others() const {
@@ -383,7 +407,7 @@ struct Conv {
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, bool wide_weight,
           const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
           const std::int64_t* by_row, const Norm& norm, const Residual& residual, bool relu, void* y,
-          int threads) {
+          int threads, KeptWeights* kept) {
   visit_dtype(dtype, [&](const auto& loops, auto s, auto sum) {
     using S = decltype(s);
     using T = decltype(sum);
@@ -400,7 +424,8 @@ void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, 
                residual,
                relu,
                static_cast<S*>(y),
-               threads}
+               threads,
+               kept}
         .run();
   });
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/pairs.hpp"
+#include "kernels/kept_weights.hpp"
 #include "kernels/norm.hpp"
 
 namespace sparseconv {
@@ -43,7 +44,8 @@ inline int narrow_groups(const ConvShape& shape, std::int64_t lanes) {
 // elements, which may be negative; bias [D] or null. With wide_weight W is given in the type of sums
 // and rounded to that of x as it is packed. Memory beyond the result: the weights once
 // more in sums' precision with columns rounded up to vectors (of at most 1024 output rows: a tap and block
-// of them a running task), one tile of sums (256 KiB) a running
+// of them a running task), which `kept` holds from then on where it is not null and packed weights are
+// smaller than wide ones; one tile of sums (256 KiB) a running
 // task where y cannot hold them, and what Tiles
 // takes. by_row, the list of the same pairs that core/row_list.hpp describes, or null, is what a depthwise
 // layer reads instead of them; it makes one where it has none. A result element is summed tap by tap, in pair order within a tap, the centre tap first
@@ -51,7 +53,7 @@ inline int narrow_groups(const ConvShape& shape, std::int64_t lanes) {
 void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, bool wide_weight,
           const std::int64_t weight_strides[3], const void* bias, const Pairs& pairs,
           const std::int64_t* by_row, const Norm& norm, const Residual& residual, bool relu, void* y,
-          int threads);
+          int threads, KeptWeights* kept = nullptr);
 
 // dW[t][c][d] = sum over pairs (i, o) of tap t of x[i][c] g[o][d], group by group.
 //

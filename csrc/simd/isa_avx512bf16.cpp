@@ -20,6 +20,7 @@ namespace avx512bf16 {
 void improve(Table& table) {
   table.name = "avx512bf16";
   table.bf16.padded = bf16::padded;
+  table.bf16.shared_by = 2;
   table.bf16.pack = bf16::pack;
   table.bf16.pack_wide = bf16::pack_wide;
   table.bf16.gather_gemm = bf16::gather_gemm;

@@ -103,6 +103,8 @@ struct Loops {
 
   // Floats one packed block of `channels` x `width` takes: width is rounded up to whole vectors.
   std::int64_t (*padded)(std::int64_t width);
+  // channels that share one of them: a block then needs no more than its half
+  std::int64_t shared_by = 1;
 
   // packed <- w[c * stride_c + d * stride_d], c < channels, d < width, in column panels.
   void (*pack)(const S* w, std::int64_t stride_c, std::int64_t stride_d, std::int64_t channels,

@@ -279,6 +279,7 @@ static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels,
 static void improve(Loops<Bf16, float>& loops) {
   few_channels = loops;
   loops.padded = padded;
+  loops.shared_by = 1;
   loops.pack = pack;
   loops.pack_wide = nullptr;
   loops.gather_gemm = gather_gemm;

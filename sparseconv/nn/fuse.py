@@ -8,7 +8,9 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
+from sparseconv.backends.kept_weights import keep_weight
 from sparseconv.nn.conv._base import Convolution
+from sparseconv.nn.features import Linear
 
 
 def fuse(model: nn.Module) -> nn.Module:
@@ -20,6 +22,10 @@ def fuse(model: nn.Module) -> nn.Module:
     pass, as for any convolution where no gradient is wanted. Results are equal within rounding.
     What cannot be folded stays: a norm without running statistics, a layer used in two places, one
     with hooks or parametrised weights.
+
+    Under autocast to bfloat16 the CPU kernels keep the copy's weights as they read them, rounded:
+    half as much memory again. Changes that torch sees are followed; after others (through `.data`
+    or `.numpy()`) fuse the model again.
 
     Args:
         model: any module; it is not changed.
@@ -48,6 +54,9 @@ def fuse(model: nn.Module) -> nn.Module:
                 delattr(chain, name)
             else:
                 before = module
+    for module in fused.modules():
+        if isinstance(module, (Convolution, Linear)) and "weight" in module._parameters:
+            keep_weight(module.weight)
     return fused
 
 

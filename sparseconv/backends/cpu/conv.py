@@ -16,6 +16,7 @@ from sparseconv.backends.cpu._arguments import (
     taps_of,
 )
 from sparseconv.backends.cpu.row_list import listed
+from sparseconv.backends.kept_weights import kept
 from sparseconv.backends.reference.conv import accumulator
 
 NO_NORM = (None, None, None, None, 0.0)
@@ -103,7 +104,7 @@ def convolve(
         y = features.new_empty(num_out, weight.shape[-1]) if out is None else out
         *of_norm, eps = norm or NO_NORM
         kind = by_row, groups, mirrored
-        end = *of_norm, eps, residual, relu, y, torch.get_num_threads()
+        end = *of_norm, eps, residual, relu, y, torch.get_num_threads(), kept(weight)
         if _native.conv_at_once(features, weight, bias, *rulebook, *kind, *end):
             return y
     features = (spaced if groups == 1 else rows)("features", features)
