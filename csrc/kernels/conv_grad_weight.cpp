@@ -14,6 +14,9 @@ namespace {
 // pairs are walked tile by tile, all taps of a task in one, so that rows stay in the cache; a tile
 // of this many output rows still has enough pairs a tap to outweigh adding them to the sums
 constexpr std::int64_t tile_rows = 2048;
+// a gradient that does not stay in the caches until somebody reads it is written past them: its lines
+// need not be read first
+constexpr std::int64_t large_bytes = std::int64_t(2) << 20;
 // sums of one task
 constexpr std::int64_t sums_bytes = 4 * 1024 * 1024;
 // narrower blocks of channels leave too little to do for a gathered row
@@ -186,6 +189,7 @@ struct GradWeight {
     const std::int64_t per_group = shape.channels / shape.groups;
     TapParts parts;
     const std::vector<Item> list = items(parts);
+    const std::int64_t bytes = pairs.taps * per_group * shape.width * std::int64_t(sizeof(T));
     const auto run_task = [&](const Tiles& tiles, std::int64_t i) {
       const Item& item = list[i];
       const std::int64_t wide = loops.padded(item.width);
@@ -199,6 +203,7 @@ struct GradWeight {
       // one tile, and need not leave the cache
       T* result = wide_result();
       const bool direct = result != nullptr && wide == item.width, once = tiles.count == 1;
+      const bool past = direct && once && bytes >= large_bytes;
       Buffer<T> sums(direct ? 0 : once ? size : count * size);
       const auto write = [&](const T* from, std::int64_t t) {
         for (std::int64_t c = 0; c < item.channels; ++c)
@@ -217,7 +222,7 @@ struct GradWeight {
                              item.channels, g + item.first_d, shape.ldy, item.width,
                              tiles.in + begin, tiles.out + begin, n, tiles.in + next,
                              tiles.out + next, more ? tiles.end(next_tile, next_t) - next : 0,
-                             tile > 0, to, direct ? shape.width : wide);
+                             tile > 0, to, direct ? shape.width : wide, past);
           if (once && !direct) write(to, taps[k]);
         }
       for (std::int64_t k = 0; !once && !direct && k < count; ++k)

@@ -270,7 +270,7 @@ struct Deform {
           products.gather_outer(tile.read.data() + part.first_c, channels, part.channels,
                                 grad.data() + part.first_d, width, part.width, numbers.data(),
                                 some, count, numbers.data(), numbers.data(), 0, true,
-                                outer + t * tap_size + part.at, products.padded(part.width));
+                                outer + t * tap_size + part.at, products.padded(part.width), false);
         // groups in order: what one writes beyond its columns the next writes over
         for (std::int64_t k = 0; k < shape.groups; ++k)
           products.gather_gemm(grad.data() + k * group_width, width, group_width,

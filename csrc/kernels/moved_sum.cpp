@@ -245,7 +245,8 @@ struct Moved {
   void outer_strip(const T* slopes, std::int64_t high, const T* from, std::int64_t wide,
                    std::int64_t count, T* acc) const {
     products.gather_outer(slopes, pitch, high, from, depth, wide, numbers.data(), numbers.data(),
-                          count, numbers.data(), numbers.data(), 0, true, acc, outer_width);
+                          count, numbers.data(), numbers.data(), 0, true, acc, outer_width,
+                          false);
   }
 
   // Of a sum divided by its mass: shares, and the derivatives by them.

@@ -216,10 +216,10 @@ static inline void interleave(const Bf16* even, const Bf16* odd, std::uint32_t* 
 }
 
 // acc[m][0 : NV vectors] += sum over steps of a[s][m] b[s][0 : NV vectors], for m < MR; or = where nothing
-// has begun.
+// has begun, past the caches where told so.
 template <int NV, int MR>
 static inline void outer_block(const std::uint32_t* a, const std::uint32_t* b, int steps,
-                               bool begun, float* acc, std::int64_t lda) {
+                               Write how, float* acc, std::int64_t lda) {
   __m512 sum[MR][NV];
   UNROLL for (int m = 0; m < MR; ++m) {
     UNROLL for (int n = 0; n < NV; ++n) sum[m][n] = _mm512_setzero_ps();
@@ -237,8 +237,10 @@ static inline void outer_block(const std::uint32_t* a, const std::uint32_t* b, i
   }
   UNROLL for (int m = 0; m < MR; ++m) {
     float* row = acc + m * lda;
-    if (begun) {
+    if (how == Write::add) {
       UNROLL for (int n = 0; n < NV; ++n) add(row + n * vector, sum[m][n]);
+    } else if (how == Write::past) {
+      UNROLL for (int n = 0; n < NV; ++n) _mm512_stream_ps(row + n * vector, sum[m][n]);
     } else {
       UNROLL for (int n = 0; n < NV; ++n) _mm512_storeu_ps(row + n * vector, sum[m][n]);
     }
@@ -247,18 +249,18 @@ static inline void outer_block(const std::uint32_t* a, const std::uint32_t* b, i
 
 template <int NV, int MR>
 static inline void last_outer(int rest, const std::uint32_t* a, const std::uint32_t* b, int steps,
-                              bool begun, float* acc, std::int64_t lda) {
+                              Write how, float* acc, std::int64_t lda) {
   if constexpr (MR > 0) {
     if (rest == MR)
-      outer_block<NV, MR>(a, b, steps, begun, acc, lda);
+      outer_block<NV, MR>(a, b, steps, how, acc, lda);
     else
-      last_outer<NV, MR - 1>(rest, a, b, steps, begun, acc, lda);
+      last_outer<NV, MR - 1>(rest, a, b, steps, how, acc, lda);
   }
 }
 
 template <int NV>
 static void panel_outer(const std::uint32_t* a, int channels, const std::uint32_t* b, int steps,
-                        bool begun, float* acc, std::int64_t lda, const Ahead<true>& ahead_a,
+                        Write how, float* acc, std::int64_t lda, const Ahead<true>& ahead_a,
                         const Ahead<true>& ahead_b) {
   constexpr int MR = outer_rows<NV>;
   const int share = (outer_chunk * MR + channels - 1) / channels;
@@ -266,16 +268,16 @@ static void panel_outer(const std::uint32_t* a, int channels, const std::uint32_
   for (; c + MR <= channels; c += MR, touched += share) {
     ahead_a.touch(touched, touched + share);
     ahead_b.touch(touched, touched + share);
-    outer_block<NV, MR>(a + c, b, steps, begun, acc + c * lda, lda);
+    outer_block<NV, MR>(a + c, b, steps, how, acc + c * lda, lda);
   }
-  last_outer<NV, MR - 1>(channels - c, a + c, b, steps, begun, acc + c * lda, lda);
+  last_outer<NV, MR - 1>(channels - c, a + c, b, steps, how, acc + c * lda, lda);
 }
 
 static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels, const Bf16* g,
                          std::int64_t ldg, std::int64_t width, const std::int32_t* in,
                          const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
                          const std::int32_t* next_out, std::int64_t next_n, bool begun, float* acc,
-                         std::int64_t lda) {
+                         std::int64_t lda, bool past) {
   alignas(64) std::uint32_t a[outer_chunk / 2 * outer_pitch];
   alignas(64) std::uint32_t b[outer_chunk / 2 * outer_pitch];
   alignas(64) const Bf16 none[outer_limit] = {};  // the partner of an odd last pair
@@ -300,19 +302,21 @@ static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels,
     Ahead<true> ahead_a = {x, ldx, last ? next_in : i + outer_chunk, soon, channels * bytes};
     Ahead<true> ahead_b = {g, ldg, last ? next_out : o + outer_chunk, soon, width * bytes};
     const int steps = (now + 1) / 2;
+    const Write how = write_mode(begun, past && last, acc, lda);
     std::int64_t column = 0;
     for (int panel = 0; panel < panel_count(wide / vector); ++panel) {
       const int size = panel_size(wide / vector, panel);
       const std::uint32_t* from = b + column;
       float* to = acc + column;
       const int rows = int(channels);
-      if (size == 1) panel_outer<1>(a, rows, from, steps, begun, to, lda, ahead_a, ahead_b);
-      if (size == 2) panel_outer<2>(a, rows, from, steps, begun, to, lda, ahead_a, ahead_b);
-      if (size == 3) panel_outer<3>(a, rows, from, steps, begun, to, lda, ahead_a, ahead_b);
-      if (size == 4) panel_outer<4>(a, rows, from, steps, begun, to, lda, ahead_a, ahead_b);
+      if (size == 1) panel_outer<1>(a, rows, from, steps, how, to, lda, ahead_a, ahead_b);
+      if (size == 2) panel_outer<2>(a, rows, from, steps, how, to, lda, ahead_a, ahead_b);
+      if (size == 3) panel_outer<3>(a, rows, from, steps, how, to, lda, ahead_a, ahead_b);
+      if (size == 4) panel_outer<4>(a, rows, from, steps, how, to, lda, ahead_a, ahead_b);
       ahead_a.count = ahead_b.count = 0;
       column += size * std::int64_t(vector);
     }
+    end_writes(how);
   }
 }
 

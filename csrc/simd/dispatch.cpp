@@ -74,7 +74,8 @@ bool tiles_permitted() {
     loops.gather_gemm(x.data(), channels, channels, packed.data(), width, run.data(), run.data(),
                       rows, 0, sums.data(), wide, nullptr, run.data(), 0, {});
     loops.gather_outer(x.data(), channels, channels, g.data(), width, width, run.data(), run.data(),
-                       rows, run.data(), run.data(), 0, false, sums.data() + rows * wide, wide);
+                       rows, run.data(), run.data(), 0, false, sums.data() + rows * wide, wide,
+                       false);
     std::vector<float> kept;
     for (std::int64_t r = 0; r < rows + channels; ++r)
       kept.insert(kept.end(), sums.data() + r * wide, sums.data() + r * wide + width);

@@ -249,10 +249,10 @@ static void gather_gemm(const S* x, std::int64_t ldx, std::int64_t channels, con
 }
 
 // acc[m][0 : NV vectors] += sum over pairs of a[p][m] b[p][0 : NV vectors], for m < MR; or = where nothing
-// has begun.
+// has begun, past the caches where told so.
 template <class T, int NV, int MR>
 static inline void outer_block(const T* const* a, const T* const* b, std::int64_t c, std::int64_t d,
-                               int pairs, bool begun, T* acc, std::int64_t lda) {
+                               int pairs, Write how, T* acc, std::int64_t lda) {
   Vec<T> sum[MR][NV] = {};
   for (int p = 0; p < pairs; ++p) {
     const T* left = a[p] + c;
@@ -265,7 +265,13 @@ static inline void outer_block(const T* const* a, const T* const* b, std::int64_
   }
   acc += c * lda + d;
   UNROLL for (int m = 0; m < MR; ++m) {
-    if (begun) {
+#ifdef STREAM
+    if (how == Write::past) {
+      UNROLL for (int n = 0; n < NV; ++n) STREAM(acc + m * lda + n * lanes<T>, sum[m][n]);
+      continue;
+    }
+#endif
+    if (how == Write::add) {
       UNROLL for (int n = 0; n < NV; ++n) sum[m][n] += load(acc + m * lda + n * lanes<T>);
     }
     UNROLL for (int n = 0; n < NV; ++n) store(acc + m * lda + n * lanes<T>, sum[m][n]);
@@ -274,18 +280,18 @@ static inline void outer_block(const T* const* a, const T* const* b, std::int64_
 
 template <class T, int NV, int MR>
 static inline void last_outer(int rest, const T* const* a, const T* const* b, std::int64_t c,
-                              std::int64_t d, int pairs, bool begun, T* acc, std::int64_t lda) {
+                              std::int64_t d, int pairs, Write how, T* acc, std::int64_t lda) {
   if constexpr (MR > 0) {
     if (rest == MR)
-      outer_block<T, NV, MR>(a, b, c, d, pairs, begun, acc, lda);
+      outer_block<T, NV, MR>(a, b, c, d, pairs, how, acc, lda);
     else
-      last_outer<T, NV, MR - 1>(rest, a, b, c, d, pairs, begun, acc, lda);
+      last_outer<T, NV, MR - 1>(rest, a, b, c, d, pairs, how, acc, lda);
   }
 }
 
 template <int NV, class S, class T>
 static void panel_outer(const T* const* a, int channels, const T* const* b, std::int64_t d,
-                        int pairs, bool begun, T* acc, std::int64_t lda, const Ahead<S>& ahead_x,
+                        int pairs, Write how, T* acc, std::int64_t lda, const Ahead<S>& ahead_x,
                         const Ahead<S>& ahead_g) {
   constexpr int MR = block_rows<NV>;
   const int share = (outer_chunk * MR + channels - 1) / channels;
@@ -293,9 +299,9 @@ static void panel_outer(const T* const* a, int channels, const T* const* b, std:
   for (; c + MR <= channels; c += MR, fetched += share) {
     ahead_x.fetch(fetched, fetched + share);
     ahead_g.fetch(fetched, fetched + share);
-    outer_block<T, NV, MR>(a, b, c, d, pairs, begun, acc, lda);
+    outer_block<T, NV, MR>(a, b, c, d, pairs, how, acc, lda);
   }
-  last_outer<T, NV, MR - 1>(channels - c, a, b, c, d, pairs, begun, acc, lda);
+  last_outer<T, NV, MR - 1>(channels - c, a, b, c, d, pairs, how, acc, lda);
 }
 
 // Rows are read in place where they have the sums' type and, for g, whole vectors.
@@ -304,7 +310,7 @@ static void gather_outer(const S* x, std::int64_t ldx, std::int64_t channels, co
                          std::int64_t ldg, std::int64_t width, const std::int32_t* in,
                          const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
                          const std::int32_t* next_out, std::int64_t next_n, bool begun, T* acc,
-                         std::int64_t lda) {
+                         std::int64_t lda, bool past) {
   constexpr bool in_place = sizeof(S) == sizeof(T);
   const std::int64_t wide = padded<T>(width);
   const bool whole = in_place && wide == width;
@@ -343,17 +349,19 @@ static void gather_outer(const S* x, std::int64_t ldx, std::int64_t channels, co
     Ahead<S> ahead_x = {x, ldx, last ? next_in : in + p0 + outer_chunk, soon, channels * bytes};
     Ahead<S> ahead_g = {g, ldg, last ? next_out : out + p0 + outer_chunk, soon, width * bytes};
     const int rows = int(channels);
+    const Write how = write_mode(begun, past && last, acc, lda);
     std::int64_t d = 0;
     for (int panel = 0; panel < panel_count(wide / lanes<T>); ++panel) {
       const int size = panel_size(wide / lanes<T>, panel);
-      if (size == 1) panel_outer<1>(a, rows, b, d, now, begun, acc, lda, ahead_x, ahead_g);
-      if (size == 2) panel_outer<2>(a, rows, b, d, now, begun, acc, lda, ahead_x, ahead_g);
+      if (size == 1) panel_outer<1>(a, rows, b, d, now, how, acc, lda, ahead_x, ahead_g);
+      if (size == 2) panel_outer<2>(a, rows, b, d, now, how, acc, lda, ahead_x, ahead_g);
       if constexpr (panel_vectors > 2) {
-        if (size == 3) panel_outer<3>(a, rows, b, d, now, begun, acc, lda, ahead_x, ahead_g);
-        if (size == 4) panel_outer<4>(a, rows, b, d, now, begun, acc, lda, ahead_x, ahead_g);
+        if (size == 3) panel_outer<3>(a, rows, b, d, now, how, acc, lda, ahead_x, ahead_g);
+        if (size == 4) panel_outer<4>(a, rows, b, d, now, how, acc, lda, ahead_x, ahead_g);
       }
       ahead_x.count = ahead_g.count = 0;
       d += size * std::int64_t(lanes<T>);
     }
+    end_writes(how);
   }
 }

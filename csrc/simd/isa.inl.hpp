@@ -31,6 +31,8 @@ constexpr int block_rows =
 
 #include "simd/later.inl.hpp"
 
+#include "simd/write.inl.hpp"
+
 #include "simd/gemm.inl.hpp"
 
 #include "simd/rows.inl.hpp"

@@ -13,6 +13,8 @@ namespace avx512bf16 {
 
 #include "simd/later.inl.hpp"
 
+#include "simd/write.inl.hpp"
+
 #include "simd/bf16_gemm.inl.hpp"
 
 #include "simd/bf16_roofline.inl.hpp"

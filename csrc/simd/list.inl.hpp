@@ -16,12 +16,6 @@ static INLINED void fetch_listed(const S* x, std::int64_t ldx, const std::uint64
   UNROLL for (int v = 0; v < NV; v += step) PREFETCH(later + v * L);
 }
 
-#if defined(__AVX512F__)
-#define STREAM(to, v) _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)(v))
-#elif defined(__AVX__)
-#define STREAM(to, v) _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)(v))
-#endif
-
 template <class T>
 static bool whole_vectors(const T* to, std::int64_t n) {
   return n % lanes<T> == 0 && reinterpret_cast<std::uintptr_t>(to) % VECTOR_BYTES == 0;
@@ -147,7 +141,6 @@ static void scale_rows(const S* x, std::int64_t ldx, std::int64_t channels, cons
     });
   });
 }
-#undef STREAM
 
 template <int L, int NV, bool whole, class S, class T>
 static APART void multiply_run(Run<L, NV, whole> run, const S* x, std::int64_t ldx, const S* g,

@@ -127,12 +127,13 @@ struct Loops {
   // acc[c][d] += sum over pairs of x[in[p]][c] g[out[p]][d], or where nothing has `begun` is set to it;
   // acc is [channels][padded(width)] with row pitch lda. channels and width are at most outer_limit. The
   // sum is cut in chunks of a fixed number of pairs, so an element does not depend on how the caller
-  // splits channels and width. Rows of the next_n pairs of the call to come are fetched meanwhile.
+  // splits channels and width. Rows of the next_n pairs of the call to come are fetched meanwhile. With
+  // `past`, where nothing adds to acc later, sets may write it past the caches.
   void (*gather_outer)(const S* x, std::int64_t ldx, std::int64_t channels, const S* g,
                        std::int64_t ldg, std::int64_t width, const std::int32_t* in,
                        const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
                        const std::int32_t* next_out, std::int64_t next_n, bool begun, T* acc,
-                       std::int64_t lda);
+                       std::int64_t lda, bool past);
 
   // Columns of sums that the loops below need for a row; the results are the first `channels`.
   std::int64_t (*tap_width)(std::int64_t channels, std::int64_t groups);

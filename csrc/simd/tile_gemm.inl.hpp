@@ -221,7 +221,7 @@ static void gather_outer(const Bf16* x, std::int64_t ldx, std::int64_t channels,
                          std::int64_t ldg, std::int64_t width, const std::int32_t* in,
                          const std::int32_t* out, std::int64_t n, const std::int32_t* next_in,
                          const std::int32_t* next_out, std::int64_t next_n, bool begun, float* acc,
-                         std::int64_t lda) {
+                         std::int64_t lda, bool) {
   // steps are two pairs: of x channels by steps, of g steps by columns
   constexpr std::int64_t a_pitch = outer_steps + side;
   alignas(64) std::uint32_t a[outer_limit * a_pitch];

@@ -284,6 +284,30 @@ def test_gradients_of_taps_whose_pairs_lie_in_one_tile_or_nowhere(isa, dtype, wi
     assert not found[0].any() and not found[4].any()
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("channels", "width"), [(256, 256), (200, 264), (131, 170)])
+def test_gradients_that_leave_the_caches(isa, dtype, channels, width, threads):
+    """Large ones of few pairs a tap are written past them: one chunk, several, or none a tap."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        counts = [0, 1, 34, 96, 97, 200] + [40] * 21
+        segments = torch.tensor([0, *counts]).cumsum(0)
+        pairs = sum(counts)
+        in_rows = torch.randint(80, (pairs,), dtype=torch.int32)
+        out_rows = torch.randint(80, (pairs,), dtype=torch.int32)
+        x, g = torch.randn(80, channels).to(dtype), torch.randn(80, width).to(dtype)
+        book = in_rows, out_rows, segments
+        agree.dtype = dtype
+        for unrounded in (False, True):
+            args = (x, g, *book, 1, False, False, unrounded)
+            for _ in range(2):
+                agree(cpu.conv_grad_weight(*args), reference.conv_grad_weight(*args))
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_weight_of_another_dtype_is_refused():
     x, rows = torch.randn(3, 4), torch.arange(3, dtype=torch.int32)
     with pytest.raises(TypeError, match="weight: expected"):
