@@ -4,6 +4,7 @@
 #include "core/row_list.hpp"
 #include "core/tiles.hpp"
 #include "core/walk.hpp"
+#include "kernels/conv_weights.hpp"
 
 namespace sparseconv {
 namespace {
@@ -36,9 +37,7 @@ struct Conv {
   const Loops<S, T>& loops;
   const ConvShape& shape;
   const S* x;
-  const S* weight;
-  const T* wide_weight;  // instead of weight, or null
-  const std::int64_t* strides;
+  ConvWeights<S, T> weights;
   const S* bias;
   const Pairs& pairs;
   const std::int64_t* by_row;  // or null
@@ -125,15 +124,6 @@ struct Conv {
     }
   }
 
-  // One weight in the type of sums.
-  T weight_at(std::int64_t at) const {
-    S rounded;
-    T wide;
-    if (wide_weight != nullptr) loops.narrow(wide_weight + at, &rounded, 1);
-    loops.widen(wide_weight != nullptr ? &rounded : weight + at, &wide, 1);
-    return wide;
-  }
-
   // Normalise, add residuals, take the ReLU and write a block of rows.
   void finish_block(T* sums, std::int64_t first, std::int64_t rows, bool past) const {
     const std::int64_t width = shape.width, at = first * width;
@@ -145,13 +135,14 @@ struct Conv {
   // Groups of a few channels that become one, or the reverse: as for depthwise layers.
   void narrow(bool ordered, int per_group) const {
     const bool join = shape.width == shape.groups;
+    const std::int64_t* const strides = weights.strides;
     const std::int64_t many = per_group * shape.groups;
     Buffer<T> wide(pairs.taps * many);
     for (std::int64_t t = 0; t < pairs.taps; ++t)
       for (std::int64_t c = 0; c < many; ++c)
         wide[t * many + c] =
-            weight_at(t * strides[0] + (join ? c % per_group * strides[1] + c / per_group * strides[2]
-                                             : c * strides[2]));
+            weights.at(t * strides[0] + (join ? c % per_group * strides[1] + c / per_group * strides[2]
+                                              : c * strides[2]));
     Buffer<T> starts(shape.width);
     start(starts.data(), 1, shape.width, 0, shape.width);
     const std::int64_t block = block_rows(many * std::int64_t(sizeof(T)));
@@ -169,17 +160,8 @@ struct Conv {
   // The sums of a row in registers, and from there to the result where nothing is left to do.
   void depthwise(const RowList& list) const {
     const std::int64_t width = shape.width;
-    // weights of a tap mostly lie side by side
-    const std::int64_t step = strides[2] == 1 ? width : 1;
     Buffer<T> wide(pairs.taps * width);
-    Buffer<S> rounded(step);
-    for (std::int64_t t = 0; t < pairs.taps; ++t)
-      for (std::int64_t c = 0; c < width; c += step) {
-        const std::int64_t at = t * strides[0] + c * strides[2];
-        if (wide_weight != nullptr) loops.narrow(wide_weight + at, rounded.data(), step);
-        loops.widen(wide_weight != nullptr ? rounded.data() : weight + at, &wide[t * width + c],
-                    step);
-      }
+    weights.widen_channels(pairs.taps, width, wide.data());
     Buffer<T> starts(width);
     start(starts.data(), 1, width, 0, width);
     const bool past = past_caches(shape.num_out * width * std::int64_t(sizeof(S)));
@@ -224,32 +206,6 @@ struct Conv {
     return i == 0 ? centre : i - 1;
   }
 
-  // Pack the weights of a tap from its first one in a block of columns. Those in the type of sums
-  // are rounded first, along the direction in which they lie.
-  void pack(std::int64_t at, std::int64_t channels, std::int64_t width, T* to) const {
-    if (wide_weight == nullptr) {
-      loops.pack(weight + at, strides[1], strides[2], channels, width, to);
-      return;
-    }
-    if (loops.pack_wide != nullptr) {
-      loops.pack_wide(wide_weight + at, strides[1], strides[2], channels, width, to);
-      return;
-    }
-    const bool by_column = strides[1] == 1 && strides[2] != 1;
-    const std::int64_t lines = by_column ? width : channels, length = by_column ? channels : width;
-    const std::int64_t step = strides[by_column ? 2 : 1], apart = strides[by_column ? 1 : 2];
-    Buffer<S> rounded(lines * length);
-    for (std::int64_t line = 0; line < lines; ++line) {
-      const T* from = wide_weight + at + line * step;
-      S* into = rounded.data() + line * length;
-      if (apart == 1)
-        loops.narrow(from, into, length);
-      else
-        for (std::int64_t i = 0; i < length; ++i) loops.narrow(from + i * apart, into + i, 1);
-    }
-    loops.pack(rounded.data(), by_column ? 1 : length, by_column ? length : 1, channels, width, to);
-  }
-
   // Columns of a task where all rows make one tile: as many as give every thread as much to do, for wide
   // ones read weights faster; 0 where there are too many rows or too few columns.
   std::int64_t width_of_few() const {
@@ -262,10 +218,6 @@ struct Conv {
     while (!even()) ++parts;
     const std::int64_t width = loops.padded((group_width + parts - 1) / parts);
     return width >= least_width || parts == 1 ? width : 0;
-  }
-
-  const void* all_weights() const {
-    return wide_weight != nullptr ? static_cast<const void*>(wide_weight) : weight;
   }
 
   void general() const {
@@ -291,11 +243,20 @@ struct Conv {
     std::fill_n(starts.data(), starts.size(), T(0));
     for (std::int64_t kind = 0; kind < kinds; ++kind)
       start(starts.data() + kind * widest, 1, widest, blocks[kind].first, blocks[kind].width);
-    const KeptWeights::Cut cut{all_weights(), &loops,    strides[0],  strides[1],
-                               strides[2],    pairs.taps, per_group,   group_width,
-                               shape.groups,  step,       wide_weight != nullptr};
+    const std::int64_t* const strides = weights.strides;
+    const KeptWeights::Cut cut{weights.data(),
+                               reinterpret_cast<const void*>(loops.gather_gemm),
+                               strides[0],
+                               strides[1],
+                               strides[2],
+                               pairs.taps,
+                               per_group,
+                               group_width,
+                               shape.groups,
+                               step,
+                               weights.wide != nullptr};
     // worth it where less is read then: else the weight itself is as near
-    KeptWeights* const keeper = wide_weight != nullptr && loops.shared_by > 1 ? kept : nullptr;
+    KeptWeights* const keeper = weights.wide != nullptr && loops.shared_by > 1 ? kept : nullptr;
     const std::shared_ptr<const void> found = keeper == nullptr ? nullptr : keeper->find(cut);
     // whether each task packs what it needs when it needs it
     const bool by_task = few > 0 && keeper == nullptr;
@@ -305,7 +266,7 @@ struct Conv {
                                 ? static_cast<const Buffer<T>*>(found.get())->data()
                                 : made->data();
     const auto pack_block = [&](const Columns& block, std::int64_t t, T* to) {
-      pack(t * strides[0] + block.first * strides[2], per_group, block.width, to);
+      weights.pack(t * strides[0] + block.first * strides[2], per_group, block.width, to);
     };
     // what few rows read of a tap in a block of columns
     const auto weights_of = [&](const Columns& block, std::int64_t t) -> Later {
@@ -314,8 +275,8 @@ struct Conv {
         const std::int64_t size = rows * loops.padded(block.width) * std::int64_t(sizeof(T));
         return {reinterpret_cast<const char*>(from), 0, size, 1};
       }
-      const std::int64_t size = wide_weight != nullptr ? sizeof(T) : sizeof(S);
-      const char* const all = static_cast<const char*>(all_weights());
+      const std::int64_t size = weights.wide != nullptr ? sizeof(T) : sizeof(S);
+      const char* const all = static_cast<const char*>(weights.data());
       const char* const from = all + (t * strides[0] + block.first * strides[2]) * size;
       if (strides[2] == 1) return {from, strides[1] * size, block.width * size, per_group};
       if (strides[1] == 1) return {from, strides[2] * size, per_group * size, block.width};
@@ -414,9 +375,8 @@ void conv(int dtype, const ConvShape& shape, const void* x, const void* weight, 
     Conv<S, T>{loops,
                shape,
                static_cast<const S*>(x),
-               wide_weight ? nullptr : static_cast<const S*>(weight),
-               wide_weight ? static_cast<const T*>(weight) : nullptr,
-               weight_strides,
+               {loops, wide_weight ? nullptr : static_cast<const S*>(weight),
+                wide_weight ? static_cast<const T*>(weight) : nullptr, weight_strides},
                static_cast<const S*>(bias),
                pairs,
                by_row,

@@ -12,14 +12,14 @@ namespace sparseconv {
 // kept instead. The weight must not change while this lives. Calls at the same time may each pack it.
 class KeptWeights {
  public:
-  // What the packed weights depend on: where the weight lies and how, and how it is cut.
+  // What the packed weights depend on: where the weight lies and how, who multiplies it, how it is cut.
   struct Cut {
-    const void *weight, *loops;
+    const void *weight, *product;
     std::int64_t stride_t, stride_c, stride_d, taps, per_group, width, groups, step;
     bool wide;
 
     auto all() const {
-      return std::tie(weight, loops, stride_t, stride_c, stride_d, taps, per_group, width, groups,
+      return std::tie(weight, product, stride_t, stride_c, stride_d, taps, per_group, width, groups,
                       step, wide);
     }
   };
