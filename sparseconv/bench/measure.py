@@ -219,6 +219,7 @@ def measure(
     for name, job in jobs.items():
         first[name] = _alone(job, allowed[name])
         times[name] = max(1, math.ceil(SHORTEST / max(first[name], 1e-7)))
+    lingers = {peer.name: peer.lingers for peer in peers if peer.lingers}
     taken: dict[str, list[float]] = {name: [] for name in jobs}
     busy: list[float] = []
     begin = time.perf_counter()
@@ -237,6 +238,8 @@ def measure(
                 elif name == BYTES and first[OURS] < LONGEST_SETTLING:
                     # the copy has emptied the caches: fill them as any other neighbour leaves them
                     jobs[OURS].run()
+                if name in lingers:
+                    time.sleep(lingers[name])
             row.rounds += 1
     finally:
         if collecting:

@@ -74,6 +74,8 @@ def test_a_bar_that_is_missed_counts_where_the_limit_is_near():
     assert near.met and near.remark == "by the limit"
     far = verdict(row("conv", 64, spconv=2.0, floor=0.84), "forward")
     assert not far.met and far.share == pytest.approx(0.84)
+    disturbed = verdict(row("conv", 64, spconv=2.0, floor=1.2), "forward")
+    assert not disturbed.met and disturbed.remark == ""
     assert not verdict(row("conv", 64, spconv=2.0), "forward").met
 
 

@@ -142,6 +142,27 @@ def test_contenders_take_turns(problem):
     assert set(row.ratios) == {"a", "b"}
 
 
+def test_who_lingers_is_waited_for(problem, monkeypatch):
+    order = []
+    monkeypatch.setattr("time.sleep", lambda seconds: order.append(seconds))
+
+    def named(name):
+        def make(problem):
+            job = JOBS["conv"](problem)
+            return Job(lambda: (order.append(name), job.run())[1], job.read)
+
+        return make
+
+    peers = [
+        Peer("a", "", {"conv": named("a")}, lingers=0.5),
+        Peer("b", "", {"conv": named("b")}),
+    ]
+    measure(empty_row(problem), problem, "conv", peers, repeat=3, seconds=60)
+    # compared once, tried once, then three rounds
+    turns = [name for name, _ in itertools.groupby(order)]
+    assert turns == ["a", "b"] * 2 + ["a", 0.5, "b"] * 3
+
+
 def test_time_runs_out_only_after_three_rounds(problem):
     row = measure(empty_row(problem), problem, "conv", [], repeat=50, seconds=1e-9)
     assert row.rounds == 3
