@@ -308,6 +308,7 @@ def conv(
         y = _conv(features, weight, bias, *rows, symmetric, False, by_row)
         if norm is not None:
             return norm_apply(y, *norm[:4], residual, eps=norm.eps, relu=relu)
+        check_residual(residual, y, num_out, weight.shape[2])
         y = y if residual is None else y + residual
         return torch.relu(y) if relu else y
     of_norm = NO_NORM

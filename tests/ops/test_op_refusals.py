@@ -8,6 +8,7 @@ from sparseconv.ops import coords as coords_ops
 from sparseconv.ops.aggregate import aggregate, pair_dot
 from sparseconv.ops.blocks import block_index
 from sparseconv.ops.conv import conv, conv_grad_weight
+from sparseconv.ops.conv_norm import conv_norm
 from sparseconv.ops.deform_conv import deform_conv
 from sparseconv.ops.moved_sum import moved_sum
 from sparseconv.ops.pool import pool_max
@@ -71,6 +72,45 @@ CALLS = {
         lambda: conv(X, W, None, ROWS, ROWS, SEGMENTS, 3, residual=torch.ones(3, 5)),
         ValueError,
         r"residual: expected shape \[M, 2\], found float32 \[3, 5\]",
+    ),
+    "residual of one row": (
+        lambda: conv(X, W, None, ROWS, ROWS, SEGMENTS, 3, residual=torch.ones(1, 2)),
+        ValueError,
+        "residual: expected 3 rows",
+    ),
+    "residual of one row, with gradients": (
+        lambda: conv(
+            X, W.clone().requires_grad_(), None, ROWS, ROWS, SEGMENTS, 3, residual=torch.ones(1, 2)
+        ),
+        ValueError,
+        "residual: expected 3 rows",
+    ),
+    "residual of one column, with gradients": (
+        lambda: conv(
+            X, W.clone().requires_grad_(), None, ROWS, ROWS, SEGMENTS, 3, residual=torch.ones(3, 1)
+        ),
+        ValueError,
+        r"residual: expected shape \[M, 2\]",
+    ),
+    "weight of sums": (
+        lambda: conv(X.bfloat16(), W, None, ROWS, ROWS, SEGMENTS, 3),
+        TypeError,
+        "weight: expected bfloat16 on cpu, as the features, found float32",
+    ),
+    "scale": (
+        lambda: conv_norm(X, W, None, ROWS, ROWS, SEGMENTS, 3, scale=torch.ones(3)),
+        ValueError,
+        r"scale: expected shape \[2\], found float32 \[3\]",
+    ),
+    "channels before a norm": (
+        lambda: conv_norm(X[:, :3], W, None, ROWS, ROWS, SEGMENTS, 3),
+        ValueError,
+        "features: expected 4 channels.*set in_channels",
+    ),
+    "residual behind a norm": (
+        lambda: conv_norm(X, W, None, ROWS, ROWS, SEGMENTS, 3, residual=torch.ones(1, 2)),
+        ValueError,
+        "residual: expected 3 rows",
     ),
     "queries": (
         lambda: coords_ops.lookup(COORDS, coords_ops.site_index(COORDS), COORDS.float()),
