@@ -84,6 +84,17 @@ def test_scans_of_other_sizes_and_other_threads_take_turns():
         torch.set_num_threads(threads)
 
 
+def test_other_instruction_sets_pack_for_themselves():
+    layer, twin = twins(LAYERS["submanifold"])
+    x, usual = scan(600, 40), _native.isa()
+    try:
+        for name in (*_native.available_isas(), *_native.available_isas()):
+            _native.set_isa(name)
+            assert torch.equal(run(layer, x), run(twin, x)), name
+    finally:
+        _native.set_isa(usual)
+
+
 def times(layer):
     with torch.no_grad():
         layer.weight.mul_(-2)
