@@ -78,7 +78,7 @@ def direct(
 
 
 def _plain_in_python(args: tuple) -> int:
-    """Return whether all arguments are plain CPU tensors, numbers and None; one with a gradient?"""
+    """Return whether all arguments are plain CPU tensors, numbers and None, or want a gradient."""
     wanted = False
     for given in args:
         kind = type(given)

@@ -100,8 +100,8 @@ def convolve(
     With one group rows of features and of `out` may lie apart. With `parents` row r is given row
     `parents[r]` of the residual, divided by that row's count; columns it has beyond D go to `out`.
     """
+    y = features.new_empty(num_out, weight.shape[-1]) if out is None else out
     if parents is None:
-        y = features.new_empty(num_out, weight.shape[-1]) if out is None else out
         *of_norm, eps = norm or NO_NORM
         kind = by_row, groups, mirrored
         end = *of_norm, eps, residual, relu, y, torch.get_num_threads(), kept(weight)
@@ -129,7 +129,6 @@ def convolve(
     if norm is not None:
         *of_norm, eps = norm
         of_norm = columns(width, accumulator(dtype), zip(NORM, of_norm, strict=True))
-    y = features.new_empty(num_out, width) if out is None else out
     if residual is not None:
         residual = dense("residual", residual, dtype, 2)
         wanted = (num_out if parents is None else residual.shape[0], y.shape[1])
@@ -195,13 +194,15 @@ def conv_grad_weight(
     by_row: Tensor | None = None,  # [M + P + 69] int64
 ) -> Tensor:  # [K, C / G, D]
     """Return `dW[t] = sum over pairs (i, o) of tap t of x[i]^T g[o]`, group by group."""
-    if groups > 0 and features.dim() == grad.dim() == 2:
+    grad_weight = None
+    fits = features.dim() == grad.dim() == 2 and segments.dim() == 1
+    if groups > 0 and fits and segments.shape[0]:
         dtype = accumulator(features.dtype) if unrounded else features.dtype
         shape = segments.shape[0] - 1, features.shape[1] // groups, grad.shape[1]
-        made = features.new_empty(shape, dtype=dtype)
-        kind = by_row, groups, made, torch.get_num_threads()
+        grad_weight = features.new_empty(shape, dtype=dtype)
+        kind = by_row, groups, grad_weight, torch.get_num_threads()
         if _native.conv_grad_weight_at_once(features, grad, in_rows, out_rows, segments, *kind):
-            return made.flip(0) if mirrored else made
+            return grad_weight.flip(0) if mirrored else grad_weight
     apart = spaced if groups == 1 else rows
     features = apart("features", features)
     grad = apart("grad", grad, features.dtype)
@@ -211,11 +212,7 @@ def conv_grad_weight(
     by_row = listed(by_row, in_rows.shape[0], num_out)
     if groups < 1 or channels % groups or width % groups:
         raise ValueError(complain("groups", f"a divisor of {channels} and {width}", str(groups)))
-    wide = accumulator(features.dtype)
-    unrounded = unrounded and wide != features.dtype
-    grad_weight = features.new_empty(
-        taps, channels // groups, width, dtype=wide if unrounded else features.dtype
-    )
+    unrounded = grad_weight.dtype != features.dtype
     _native.conv_grad_weight(
         DTYPES[features.dtype],
         num_in,

@@ -61,18 +61,15 @@ def batch_norm(
     relu: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # [N, C], [C], [C]
     """Return `norm_apply` with the statistics of `x` itself, and these: 0 without rows."""
-    if x.dim() == 2:
-        wide = accumulator(x.dtype)
-        mean, var = x.new_empty(x.shape[1], dtype=wide), x.new_empty(x.shape[1], dtype=wide)
-        y = x.new_empty(x.shape)
-        end = mean, var, y, torch.get_num_threads()
-        if _native.batch_norm_at_once(x, weight, bias, residual, eps, relu, *end):
-            return y, mean, var
+    width, wide = x.shape[-1:], accumulator(x.dtype)
+    mean, var = x.new_empty(width, dtype=wide), x.new_empty(width, dtype=wide)
+    y = x.new_empty(x.shape)
+    end = mean, var, y, torch.get_num_threads()
+    if _native.batch_norm_at_once(x, weight, bias, residual, eps, relu, *end):
+        return y, mean, var
     x = rows("x", x)
     columns = _columns(x, weight=weight, bias=bias)
     residual = _like("residual", residual, x)
-    mean, var = (x.new_empty(x.shape[1], dtype=accumulator(x.dtype)) for _ in range(2))
-    y = x.new_empty(x.shape)
     _native.batch_norm(
         DTYPES[x.dtype],
         *x.shape,
@@ -102,25 +99,18 @@ def norm_grad(
     batch: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # [N, C], [C], [C], [N, C] or [0]
     """Return the gradients of x, weight, bias and, where its output `y` is given, the residual."""
-    if x.dim() == 2:
-        wide = accumulator(x.dtype)
-        made = (
-            x.new_empty(x.shape),
-            x.new_empty(x.shape[1], dtype=wide),
-            x.new_empty(x.shape[1], dtype=wide),
-            x.new_empty(0 if y is None else x.shape),
-        )
-        kind = eps, relu, batch, *made, torch.get_num_threads()
-        if _native.norm_grad_at_once(grad, x, y, mean, var, weight, bias, *kind):
-            return made
+    width, wide = x.shape[-1:], accumulator(x.dtype)
+    to_x, to_residual = x.new_empty(x.shape), x.new_empty(0 if y is None else x.shape)
+    to_weight, to_bias = x.new_empty(width, dtype=wide), x.new_empty(width, dtype=wide)
+    made = to_x, to_weight, to_bias, to_residual
+    kind = eps, relu, batch, *made, torch.get_num_threads()
+    if _native.norm_grad_at_once(grad, x, y, mean, var, weight, bias, *kind):
+        return made
     x = rows("x", x)
     grad, y = _like("grad", grad, x), _like("y", y, x)
     if y is not None and not relu:
         raise ValueError(complain("y", "None without a ReLU", f"{list(y.shape)}"))
     columns = _columns(x, mean=mean, var=var, weight=weight, bias=bias)
-    to_x = x.new_empty(x.shape)
-    to_weight, to_bias = (x.new_empty(x.shape[1], dtype=accumulator(x.dtype)) for _ in range(2))
-    to_residual = x.new_empty(0 if y is None else x.shape)
     _native.norm_grad(
         DTYPES[x.dtype],
         *x.shape,
@@ -137,4 +127,4 @@ def norm_grad(
         0 if y is None else to_residual.data_ptr(),
         torch.get_num_threads(),
     )
-    return to_x, to_weight, to_bias, to_residual
+    return made
