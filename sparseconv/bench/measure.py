@@ -23,6 +23,9 @@ LEAST_ROUNDS = 3
 SHORTEST = 0.005
 SHORT_TRIES = 10
 LONGEST_SETTLING = 0.2
+# how long threads are watched at a time, the share of a core below which they sleep, and for how long
+# they are waited for
+WATCH, ASLEEP, LONGEST_REST = 0.01, 0.2, 1.0
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,16 @@ def _alone(job: Job, threads: int) -> float:
     return min(taken)
 
 
+def _rest() -> None:
+    """Wait until no thread of this process works, but not longer than a second."""
+    end = time.perf_counter() + LONGEST_REST
+    while time.perf_counter() < end:
+        wall, cpu = time.perf_counter(), time.process_time()
+        time.sleep(WATCH)
+        if time.process_time() - cpu < ASLEEP * (time.perf_counter() - wall):
+            return
+
+
 def _contenders(
     row: Row,
     problem: Problem,
@@ -219,7 +232,7 @@ def measure(
     for name, job in jobs.items():
         first[name] = _alone(job, allowed[name])
         times[name] = max(1, math.ceil(SHORTEST / max(first[name], 1e-7)))
-    lingers = {peer.name: peer.lingers for peer in peers if peer.lingers}
+    lingers = {peer.name for peer in peers if peer.lingers}
     taken: dict[str, list[float]] = {name: [] for name in jobs}
     busy: list[float] = []
     begin = time.perf_counter()
@@ -239,7 +252,7 @@ def measure(
                     # the copy has emptied the caches: fill them as any other neighbour leaves them
                     jobs[OURS].run()
                 if name in lingers:
-                    time.sleep(lingers[name])
+                    _rest()
             row.rounds += 1
     finally:
         if collecting:

@@ -58,8 +58,8 @@ class Peer:
         heading: of its column; its name and × if none.
         own: whether it is another way of this library, run along with the cases that name it.
         slow: whether it takes so long that it is run where it is named alone.
-        lingers: seconds for which its threads may look out for work after its turn, and share the
-            cores with whoever comes next: so long is waited.
+        lingers: whether its threads look out for work after its turn, and would share the cores
+            with whoever comes next: that one waits until they sleep.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Peer:
     heading: str = ""
     own: bool = False
     slow: bool = False
-    lingers: float = 0.0
+    lingers: bool = False
 
     @property
     def fault(self) -> str:
@@ -189,8 +189,8 @@ PEERS = {
             package="MinkowskiEngine",
             distributions=("MinkowskiEngine",),
             pip="build https://github.com/NVIDIA/MinkowskiEngine with --cpu_only",
-            # OpenBLAS's, some 30 ms
-            lingers=0.05,
+            # OpenBLAS's, some 90 ms
+            lingers=True,
         ),
         Peer(
             "open3d-ml",

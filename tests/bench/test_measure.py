@@ -142,25 +142,52 @@ def test_contenders_take_turns(problem):
     assert set(row.ratios) == {"a", "b"}
 
 
-def test_who_lingers_is_waited_for(problem, monkeypatch):
-    order = []
-    monkeypatch.setattr("time.sleep", lambda seconds: order.append(seconds))
+class FakeTime:
+    """A clock that sleeping moves, and looking at it a little; a thread works until some moment."""
+
+    def __init__(self) -> None:
+        self.wall = self.worked = self.until = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.worked += min(seconds, max(0.0, self.until - self.wall))
+        self.wall += seconds
+
+    def perf_counter(self) -> float:
+        self.wall += 1e-3
+        return self.wall
+
+    def process_time(self) -> float:
+        return self.worked
+
+
+@pytest.mark.parametrize(("works", "waited"), [(0.09, 0.1), (math.inf, 1.0)])
+def test_who_lingers_is_waited_for(problem, monkeypatch, works, waited):
+    clock, order = FakeTime(), []
+    monkeypatch.setattr("sparseconv.bench.measure.time", clock)
 
     def named(name):
+        def run(job):
+            order.append((name, clock.wall))
+            clock.until = clock.wall + (works if name == "a" else 0)
+            return job.run()
+
         def make(problem):
             job = JOBS["conv"](problem)
-            return Job(lambda: (order.append(name), job.run())[1], job.read)
+            return Job(lambda: run(job), job.read)
 
         return make
 
     peers = [
-        Peer("a", "", {"conv": named("a")}, lingers=0.5),
+        Peer("a", "", {"conv": named("a")}, lingers=True),
         Peer("b", "", {"conv": named("b")}),
     ]
     measure(empty_row(problem), problem, "conv", peers, repeat=3, seconds=60)
-    # compared once, tried once, then three rounds
-    turns = [name for name, _ in itertools.groupby(order)]
-    assert turns == ["a", "b"] * 2 + ["a", 0.5, "b"] * 3
+    turns = [list(turn) for _, turn in itertools.groupby(order, key=lambda call: call[0])]
+    # compared once, tried once, then three rounds; who comes next finds it asleep, or has waited long
+    for mine, others in itertools.pairwise(turns[4:]):
+        if mine[0][0] == "a":
+            assert others[0][1] == pytest.approx(mine[-1][1] + waited, abs=0.03)
+    assert len(turns) == 10
 
 
 def test_time_runs_out_only_after_three_rounds(problem):
