@@ -73,16 +73,16 @@ struct Conv {
     }
   }
 
-  // Normalise sums of a row from a column on, add the residual's row and take the ReLU.
-  void finish_row(T* sums, const S* other, std::int64_t first, std::int64_t width) const {
-    const bool normed = norm.mean != nullptr;
+  // Normalise sums from a row and a column on, add residuals, take the ReLU and round.
+  void finish(const T* sums, std::int64_t ld, std::int64_t row, std::int64_t rows, std::int64_t first,
+              std::int64_t width, S* to, std::int64_t ldt) const {
+    const bool normed = norm.mean != nullptr, lifts = residual.from != nullptr;
     const T* const mean = normed ? columns.data() + first : nullptr;
-    loops.finish_row(sums, mean, normed ? mean + shape.width : nullptr,
-                     normed ? mean + 2 * shape.width : nullptr, other, width, relu);
-  }
-
-  const S* residual_row(std::int64_t row) const {
-    return residual.rows == nullptr ? nullptr : static_cast<const S*>(residual.rows) + row * residual.ld;
+    const S* const others = lifts ? nullptr : static_cast<const S*>(residual.rows);
+    loops.finish_rows(sums, ld, mean, normed ? mean + shape.width : nullptr,
+                      normed ? mean + 2 * shape.width : nullptr,
+                      others == nullptr ? nullptr : others + row * residual.ld + first, residual.ld,
+                      rows, width, relu, to, ldt);
   }
 
   // Hand each task its sums: in place where y has their type and whole vectors, else aside. They
@@ -100,17 +100,12 @@ struct Conv {
                       last ? residual.width - shape.width : 0, sums, pitch, to + width, ld);
     };
     const bool lifts = residual.from != nullptr;
-    const auto finish = [&](T* sums, std::int64_t r) {
-      if (lifts || plain()) return;
-      const S* other = residual_row(row + r);
-      finish_row(sums, other == nullptr ? nullptr : other + first, first, width);
-    };
     if constexpr (same_type) {
       if (wide == width) {
         if (!begun) start(to, rows, ld, first, width);
         fill(to, ld, row);
         if (lifts) lift(to, ld);
-        for (std::int64_t r = 0; r < rows; ++r) finish(to + r * ld, r);
+        if (!lifts && !plain()) finish(to, ld, row, rows, first, width, to, ld);
         return;
       }
     }
@@ -118,18 +113,18 @@ struct Conv {
     if (!begun) start(sums.data(), rows, wide, first, width);
     fill(sums.data(), wide, row);
     if (lifts) lift(sums.data(), wide);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      finish(sums.data() + r * wide, r);
-      loops.narrow(sums.data() + r * wide, to + r * ld, width);
-    }
+    finish(sums.data(), wide, row, rows, first, width, to, ld);
   }
 
   // Normalise, add residuals, take the ReLU and write a block of rows.
   void finish_block(T* sums, std::int64_t first, std::int64_t rows, bool past) const {
-    const std::int64_t width = shape.width, at = first * width;
-    for (std::int64_t r = 0; !plain() && r < rows; ++r)
-      finish_row(sums + r * width, residual_row(first + r), 0, width);
-    loops.put_rows(sums, width, rows, width, y + at, past);
+    const std::int64_t width = shape.width;
+    S* const to = y + first * width;
+    if (!plain() && !(same_type && past))
+      return finish(sums, width, first, rows, 0, width, to, width);
+    if constexpr (same_type)
+      if (!plain()) finish(sums, width, first, rows, 0, width, sums, width);
+    loops.put_rows(sums, width, rows, width, to, past);
   }
 
   // Groups of a few channels that become one, or the reverse: as for depthwise layers.

@@ -90,7 +90,7 @@ static Loops<S, T> loops() {
   made.add_rows = add_rows<S, T>;
   made.dot_rows = dot_rows<S, T>;
   made.max_rows = max_rows<S, T>;
-  made.finish_row = finish_row<S, T>;
+  made.finish_rows = finish_rows<S, T>;
   made.lift_rows = lift_rows<S, T>;
   made.moments = moments<S, T>;
   made.norm_rows = norm_rows<S, T>;

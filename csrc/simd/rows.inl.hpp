@@ -1,34 +1,59 @@
 // Loops over whole rows, left to the compiler's vectoriser.
 // Included inside the namespace of one instruction set, after convert.
 
-template <bool norm, bool add, bool relu, class S, class T>
-static void finish_loop(T* RESTRICT sums, const T* RESTRICT mean, const T* RESTRICT scale,
-                        const T* RESTRICT shift, const S* RESTRICT other, std::int64_t n) {
-  for (std::int64_t c = 0; c < n; ++c) {
-    T v = sums[c];
-    if constexpr (norm) v = (v - mean[c]) * scale[c] + shift[c];
-    if constexpr (add) v += widen(other[c]);
-    if constexpr (relu) v = v < 0 ? T(0) : v;
-    sums[c] = v;
-  }
-}
+// What a loop over rows does to their sums is known when it is compiled.
+template <class S, class T>
+struct Finish {
+  const T* sums;
+  std::int64_t ld;
+  const T *mean, *scale, *shift;
+  const S* other;
+  std::int64_t ldo, rows, n;
+  S* to;
+  std::int64_t ldt;
 
-template <bool norm, bool add, class S, class T>
-static void finish_with(T* sums, const T* mean, const T* scale, const T* shift, const S* other,
-                        std::int64_t n, bool relu) {
-  (relu ? finish_loop<norm, add, true, S, T> : finish_loop<norm, add, false, S, T>)(
-      sums, mean, scale, shift, other, n);
-}
+  template <bool norm, bool add, bool relu>
+  void run() const {
+    constexpr std::int64_t v = lanes<T>;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const T* from = sums + r * ld;
+      const S* with = add ? other + r * ldo : nullptr;
+      S* into = to + r * ldt;
+      std::int64_t c = 0;
+      for (; c + v <= n; c += v) {
+        Vec<T> sum = load(from + c);
+        if constexpr (norm) sum = (sum - load(mean + c)) * load(scale + c) + load(shift + c);
+        if constexpr (add) sum += load_wide<S, T>(with + c);
+        if constexpr (relu) sum = where_above(sum, sum);
+        store_narrow<T>(into + c, sum);
+      }
+      for (; c < n; ++c) {
+        T sum = from[c];
+        if constexpr (norm) sum = (sum - mean[c]) * scale[c] + shift[c];
+        if constexpr (add) sum += widen(with[c]);
+        if constexpr (relu) sum = sum <= T(0) ? T(0) : sum;
+        narrow(sum, into[c]);
+      }
+    }
+  }
+
+  template <bool norm, bool add>
+  void run(bool relu) const {
+    relu ? run<norm, add, true>() : run<norm, add, false>();
+  }
+  template <bool norm>
+  void run(bool relu) const {
+    other != nullptr ? run<norm, true>(relu) : run<norm, false>(relu);
+  }
+  void run(bool relu) const { mean != nullptr ? run<true>(relu) : run<false>(relu); }
+};
 
 template <class S, class T>
-static void finish_row(T* sums, const T* mean, const T* scale, const T* shift, const S* other,
-                       std::int64_t n, bool relu) {
-  if (other != nullptr)
-    (scale != nullptr ? finish_with<true, true, S, T> : finish_with<false, true, S, T>)(
-        sums, mean, scale, shift, other, n, relu);
-  else
-    (scale != nullptr ? finish_with<true, false, S, T> : finish_with<false, false, S, T>)(
-        sums, mean, scale, shift, other, n, relu);
+static void finish_rows(const T* sums, std::int64_t ld, const T* mean, const T* scale,
+                        const T* shift, const S* other, std::int64_t ldo, std::int64_t rows,
+                        std::int64_t n, bool relu, S* to, std::int64_t ldt) {
+  const Finish<S, T> all{sums, ld, mean, scale, shift, other, ldo, rows, n, to, ldt};
+  all.run(relu);
 }
 
 template <class S, class T>

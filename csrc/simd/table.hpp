@@ -225,10 +225,11 @@ struct Loops {
                    const std::int32_t* out, std::int64_t n, std::int64_t first, T* best,
                    std::int64_t ldb, std::int32_t* winner, std::int64_t ldw);
 
-  // sums <- (sums - mean) scale + shift where these are not null, plus other where that is not, then
-  // max(0, sums) where relu is set; NaN stays.
-  void (*finish_row)(T* sums, const T* mean, const T* scale, const T* shift, const S* other,
-                     std::int64_t n, bool relu);
+  // to[r] <- sums[r], (sums[r] - mean) scale + shift where these are not null, plus other[r] where that is
+  // not, then max(0, that) where relu is set, rounded; NaN stays. `to` may be the sums.
+  void (*finish_rows)(const T* sums, std::int64_t ld, const T* mean, const T* scale, const T* shift,
+                      const S* other, std::int64_t ldo, std::int64_t rows, std::int64_t n,
+                      bool relu, S* to, std::int64_t ldt);
 
   // sums[r][0 .. n) += other rows from[r], divided by counts[from[r]] where counts are given; the `more`
   // columns that follow there go to behind[r].
