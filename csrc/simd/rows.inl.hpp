@@ -14,26 +14,43 @@ struct Finish {
 
   template <bool norm, bool add, bool relu>
   void run() const {
-    constexpr std::int64_t v = lanes<T>;
     for (std::int64_t r = 0; r < rows; ++r) {
-      const T* from = sums + r * ld;
       const S* with = add ? other + r * ldo : nullptr;
-      S* into = to + r * ldt;
-      std::int64_t c = 0;
-      for (; c + v <= n; c += v) {
-        Vec<T> sum = load(from + c);
-        if constexpr (norm) sum = (sum - load(mean + c)) * load(scale + c) + load(shift + c);
-        if constexpr (add) sum += load_wide<S, T>(with + c);
-        if constexpr (relu) sum = where_above(sum, sum);
-        store_narrow<T>(into + c, sum);
-      }
-      for (; c < n; ++c) {
-        T sum = from[c];
-        if constexpr (norm) sum = (sum - mean[c]) * scale[c] + shift[c];
-        if constexpr (add) sum += widen(with[c]);
-        if constexpr (relu) sum = sum <= T(0) ? T(0) : sum;
-        narrow(sum, into[c]);
-      }
+      if constexpr (sizeof(S) == sizeof(T))
+        in_place<norm, add, relu>(sums + r * ld, with, to + r * ldt);
+      else
+        rounded<norm, add, relu>(sums + r * ld, with, to + r * ldt, 0);
+    }
+  }
+
+  // Where the results may be the sums.
+  template <bool norm, bool add, bool relu>
+  void in_place(const T* from, const S* with, S* into) const {
+    constexpr std::int64_t v = lanes<T>;
+    std::int64_t c = 0;
+    for (; c + v <= n; c += v) {
+      Vec<T> sum = load(from + c);
+      if constexpr (norm) sum = (sum - load(mean + c)) * load(scale + c) + load(shift + c);
+      if constexpr (add) sum += load(with + c);
+      if constexpr (relu) sum = where_above(sum, sum);
+      store(into + c, sum);
+    }
+    rounded<norm, add, relu>(from, with, into, c);
+  }
+
+  // Rounding is left to the compiler's vectoriser, which forgets RESTRICT of what it inlines.
+  template <bool norm, bool add, bool relu>
+  APART void rounded(const T* RESTRICT from, const S* RESTRICT with, S* RESTRICT into,
+               std::int64_t begin) const {
+    const T *RESTRICT const mean = this->mean, *RESTRICT const scale = this->scale,
+                     *RESTRICT const shift = this->shift;
+    const std::int64_t n = this->n;
+    for (std::int64_t c = begin; c < n; ++c) {
+      T sum = from[c];
+      if constexpr (norm) sum = (sum - mean[c]) * scale[c] + shift[c];
+      if constexpr (add) sum += widen(with[c]);
+      if constexpr (relu) sum = sum <= T(0) ? T(0) : sum;
+      narrow(sum, into[c]);
     }
   }
 
