@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as dense
 
 from sparseconv.functional.normed import Norm, normed_conv
+from sparseconv.tensor.rulebook import keepable
 
 
 def linear(
@@ -41,8 +44,7 @@ def linear(
         ValueError: channels do not fit.
     """
     count = features.shape[0]
-    rows = torch.arange(count, dtype=torch.int32, device=features.device)
-    segments = torch.tensor([0, count])
+    rows, segments = _row_by_row(features)
     by_tap = weight.t()[None]
     return normed_conv(
         features,
@@ -57,6 +59,30 @@ def linear(
         residual=residual,
         relu=relu,
     )
+
+
+# The one tap of the last few row counts, some 4 bytes a row: a net has as many as levels, and to make it
+# takes as long as the kernel does for some hundred rows.
+_KEPT: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
+_MOST_KEPT, _MOST_ROWS = 8, 1 << 18
+
+
+def _row_by_row(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return every row, int32 [N], and the one tap they belong to, int64 [2]."""
+    count, device = features.shape[0], features.device
+    # one that a mode or a transform of torch has made is its own alone
+    plain = device.type == "cpu" and type(features) in (Tensor, nn.Parameter)
+    found = _KEPT.get(count) if plain else None
+    if found is not None:
+        return found
+    with keepable():
+        rows = torch.arange(count, dtype=torch.int32, device=device)
+        made = rows, torch.tensor([0, count])
+    if plain and type(rows) is Tensor and count <= _MOST_ROWS:
+        _KEPT[count] = made
+        while len(_KEPT) > _MOST_KEPT:
+            _KEPT.popitem(last=False)
+    return made
 
 
 def traceable_linear(

@@ -238,10 +238,10 @@ def cast_to_autocast(
         return features, weight, bias, residual
     dtype = torch.get_autocast_dtype(device)
     return (
-        features.to(dtype),
+        features if features.dtype == dtype else features.to(dtype),
         weight if weight.dtype == accumulator(dtype) else weight.to(dtype),
         None if bias is None else bias.to(dtype),
-        None if residual is None else residual.to(dtype),
+        residual if residual is None or residual.dtype == dtype else residual.to(dtype),
     )
 
 
@@ -313,8 +313,7 @@ def conv(
         return torch.relu(y) if relu else y
     of_norm = NO_NORM
     if norm is not None:
-        mean, var, scale, shift, eps = norm
-        of_norm = *per_channel(features, mean=mean, var=var, scale=scale, shift=shift), eps
+        of_norm = *per_channel(features, *norm[:4]), norm.eps
     return _conv_fused(features, weight, bias, *of_norm, residual, relu, *rows, by_row)
 
 

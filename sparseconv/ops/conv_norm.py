@@ -148,7 +148,7 @@ def conv_norm(
         arXiv:1502.03167.
     """
     features, weight, bias, residual = cast_to_autocast(features, weight, bias, residual)
-    scale, shift = per_channel(features, scale=scale, shift=shift)
+    scale, shift = per_channel(features, scale, shift)
     book = in_rows, out_rows, segments, num_out, groups, symmetric, by_row
     y, _, mean, var = _conv_norm(features, weight, bias, *book, scale, shift, residual, eps, relu)
     return y, mean, var

@@ -211,13 +211,19 @@ class Learned(NamedTuple):
     eps: float
 
 
-def per_channel(features: Tensor, **columns: Tensor | None) -> tuple[Tensor | None, ...]:
+def per_channel(features: Tensor, *columns: Tensor | None) -> tuple[Tensor | None, ...]:
     """Return values per channel in the dtype of sums; what has another one is left to the op."""
-    wide = accumulator(features.dtype)
-    return tuple(
-        value if value is None or value.dtype != features.dtype else value.to(wide)
-        for value in columns.values()
-    )
+    narrow = features.dtype
+    wide = accumulator(narrow)
+    if narrow == wide:
+        return columns
+    for value in columns:
+        if value is not None and value.dtype == narrow:
+            return tuple(
+                value.to(wide) if value is not None and value.dtype == narrow else value
+                for value in columns
+            )
+    return columns
 
 
 def batch_norm(
@@ -252,7 +258,7 @@ def batch_norm(
     Source:
         Ioffe and Szegedy, "Batch Normalization", arXiv:1502.03167.
     """
-    weight, bias = per_channel(x, weight=weight, bias=bias)
+    weight, bias = per_channel(x, weight, bias)
     return _batch_norm(x, weight, bias, residual, eps, relu)
 
 
@@ -288,5 +294,5 @@ def norm_apply(
         TypeError: dtypes or devices do not fit.
         ValueError: rows or channels differ.
     """
-    mean, var, weight, bias = per_channel(x, mean=mean, var=var, weight=weight, bias=bias)
+    mean, var, weight, bias = per_channel(x, mean, var, weight, bias)
     return _norm_apply(x, mean, var, weight, bias, residual, eps, relu)
