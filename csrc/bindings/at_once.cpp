@@ -130,6 +130,37 @@ bool norm_grad_at_once(nb::handle grad, nb::handle features, nb::handle output, 
   return true;
 }
 
+bool conv_norm_at_once(nb::handle features, nb::handle weight, nb::handle bias, nb::handle in,
+                       nb::handle out, nb::handle segments, nb::handle list, std::int64_t groups,
+                       nb::handle scale, nb::handle shift, double eps, nb::handle residual,
+                       bool relu, nb::handle x, nb::handle mean, nb::handle var, nb::handle y,
+                       int threads) {
+  const nb::handle none = Py_None;
+  return conv_at_once(features, weight, bias, in, out, segments, list, groups, false, none, none,
+                      none, none, 0, none, false, x, threads, nullptr) &&
+         batch_norm_at_once(x, scale, shift, residual, eps, relu, mean, var, y, threads);
+}
+
+bool conv_norm_grad_at_once(nb::handle grad, nb::handle x, nb::handle y, nb::handle mean,
+                            nb::handle var, nb::handle scale, nb::handle shift, double eps,
+                            bool relu, nb::handle to_x, nb::handle to_scale, nb::handle to_shift,
+                            nb::handle to_residual, nb::handle features, nb::handle swapped,
+                            nb::handle in, nb::handle out, nb::handle segments, nb::handle list,
+                            std::int64_t groups, bool symmetric, nb::handle to_features,
+                            nb::handle to_weight, int threads) {
+  const nb::handle none = Py_None;
+  if (!norm_grad_at_once(grad, x, y, mean, var, scale, shift, eps, relu, true, to_x, to_scale,
+                         to_shift, to_residual, threads))
+    return false;
+  if (!to_features.is_none() &&
+      !conv_at_once(to_x, swapped, none, symmetric ? in : out, symmetric ? out : in, segments,
+                    symmetric ? list : none, groups, symmetric, none, none, none, none, 0, none,
+                    false, to_features, threads, nullptr))
+    return false;
+  return to_weight.is_none() || conv_grad_weight_at_once(features, to_x, in, out, segments, list,
+                                                         groups, to_weight, threads);
+}
+
 }  // namespace
 
 void bind_at_once(nb::module_& m) {
@@ -146,6 +177,20 @@ void bind_at_once(nb::module_& m) {
         nb::arg("eps"), maybe("residual"), nb::arg("relu"), nb::arg("y"), nb::arg("threads"),
         maybe("kept"),
         "Write y and return True, or False where an operand is not as the kernel reads it.");
+  m.def("conv_norm_at_once", &conv_norm_at_once, nb::arg("features"), nb::arg("weight"),
+        maybe("bias"), nb::arg("in"), nb::arg("out"), nb::arg("segments"), maybe("by_row"),
+        nb::arg("groups"), maybe("scale"), maybe("shift"), nb::arg("eps"), maybe("residual"),
+        nb::arg("relu"), nb::arg("x"), nb::arg("mean"), nb::arg("var"), nb::arg("y"),
+        nb::arg("threads"),
+        "Write x, mean, variance and y and return True; or False as above, when what was written is of "
+        "no use.");
+  m.def("conv_norm_grad_at_once", &conv_norm_grad_at_once, nb::arg("grad"), nb::arg("x"),
+        maybe("y"), nb::arg("mean"), nb::arg("var"), maybe("scale"), maybe("shift"),
+        nb::arg("eps"), nb::arg("relu"), nb::arg("to_x"), nb::arg("to_scale"), nb::arg("to_shift"),
+        nb::arg("to_residual"), nb::arg("features"), nb::arg("swapped"), nb::arg("in"),
+        nb::arg("out"), nb::arg("segments"), maybe("by_row"), nb::arg("groups"),
+        nb::arg("symmetric"), maybe("to_features"), maybe("to_weight"), nb::arg("threads"),
+        "Write all gradients and return True; or False, as for conv_norm_at_once.");
   m.def("conv_grad_weight_at_once", &conv_grad_weight_at_once, nb::arg("features"),
         nb::arg("grad"), nb::arg("in"), nb::arg("out"), nb::arg("segments"), maybe("by_row"),
         nb::arg("groups"), nb::arg("grad_weight"), nb::arg("threads"),

@@ -7,7 +7,7 @@ from sparseconv.backends.reference import conv_norm as reference
 from sparseconv.backends.reference.conv import accumulator
 from sparseconv.ops._checks import check_columns, check_conv, check_pairs, check_residual
 from sparseconv.ops._registry import compiled, define
-from sparseconv.ops.conv import cast_to_autocast, through_conv
+from sparseconv.ops.conv import cast_to_autocast, through_conv, transpose_weight
 from sparseconv.ops.norm import per_channel, through_batch_norm
 
 # Two ops would do; one is a third less to do outside of kernels. The convolution's own result is an
@@ -51,12 +51,72 @@ def _setup_conv_norm(ctx, inputs, output):
 
 def _conv_norm_backward(ctx, grad, grad_x, grad_mean, grad_var):
     saved = ctx.saved_tensors
+    alone = grad is not None and grad_x is None and grad_mean is None and grad_var is None
+    of_bias = ctx.has_bias and ctx.needs_input_grad[2]
+    # what is differentiated again has to be made of ops that can be
+    if alone and not of_bias and not torch.is_grad_enabled():
+        return _all_at_once(ctx, saved, grad)
     grads = grad, grad_mean, grad_var
     to_x, to_scale, to_shift, to_residual = through_batch_norm(ctx, saved[6:], *grads)
     if grad_x is not None:
         to_x = grad_x if to_x is None else to_x + grad_x
     of_conv = (None, None, None) if to_x is None else through_conv(ctx, saved[:6], to_x)
     return *of_conv, *[None] * 7, to_scale, to_shift, to_residual, None, None
+
+
+def _all_at_once(ctx, saved, grad):
+    features, weight, in_rows, out_rows, segments, by_row, *of_norm = saved
+    need_features, need_weight = ctx.needs_input_grad[:2]
+    swapped, kind = transpose_weight(weight, ctx.kind[0]), ctx.kind[:2]
+    book = in_rows, out_rows, segments, *kind, by_row
+    end = ctx.eps, ctx.relu, need_features, need_weight
+    made = _conv_norm_grad(grad, features, swapped, *book, *of_norm, *end)
+    to_features, to_weight, to_scale, to_shift, to_residual = made
+    if not ctx.added:
+        to_residual = None
+    elif not ctx.relu:
+        to_residual = grad
+    return (
+        to_features if need_features else None,
+        to_weight if need_weight else None,
+        *[None] * 8,
+        None if of_norm[4] is None else to_scale,
+        None if of_norm[5] is None else to_shift,
+        to_residual,
+        None,
+        None,
+    )
+
+
+def _fake_conv_norm_grad(
+    grad,
+    features,
+    swapped,
+    in_rows,
+    out_rows,
+    segments,
+    groups,
+    symmetric,
+    by_row,
+    x,
+    y,
+    mean,
+    var,
+    scale,
+    shift,
+    eps,
+    relu,
+    of_features,
+    of_weight,
+):
+    shape = segments.shape[0] - 1, features.shape[1] // groups, x.shape[1]
+    return (
+        features.new_empty(features.shape if of_features else 0),
+        swapped.new_empty(shape if of_weight else 0),
+        torch.empty_like(mean),
+        torch.empty_like(var),
+        x.new_empty(0 if y is None else x.shape),
+    )
 
 
 def _check_conv_norm(
@@ -92,6 +152,16 @@ _conv_norm = define(
     setup=_setup_conv_norm,
     backward=_conv_norm_backward,
     check=_check_conv_norm,
+)
+
+_conv_norm_grad = define(
+    "conv_norm_grad(Tensor grad, Tensor features, Tensor swapped, Tensor in_rows, Tensor out_rows, "
+    "Tensor segments, int groups, bool symmetric, Tensor? by_row, Tensor x, Tensor? y, Tensor mean, "
+    "Tensor var, Tensor? scale, Tensor? shift, float eps, bool relu, bool of_features, "
+    "bool of_weight) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    reference=reference.conv_norm_grad,
+    compiled=compiled("conv_norm", "conv_norm_grad"),
+    fake=_fake_conv_norm_grad,
 )
 
 

@@ -187,6 +187,29 @@ def _listed() -> Iterator[Sample]:
         yield Sample("pairs_by_row", f"{label}-partly", (*mixed[:2], segments[:2], m))
 
 
+def _of_normed(normal: Callable[..., Tensor]) -> Iterator[Sample]:
+    """Yield samples of the gradients of a convolution and the norm behind it, in one op."""
+    for label, (name, *geometry) in CASES.items():
+        onto_itself = label == "submanifold"
+        *book, n, m = pairs_of(name, *geometry, onto_itself=onto_itself)
+        rows = normal(m, 6)
+        mean, var, scale, shift = (
+            normal(6).to(torch.promote_types(rows.dtype, torch.float32)) for _ in range(4)
+        )
+        of_norm = mean, var.square(), scale, shift, 1e-3
+        for groups in (1, 2):
+            swapped = normal(len(book[2]) - 1, 6 // groups, 4)
+            given = normal(m, 6), normal(n, 4), swapped, *book, groups, onto_itself, None, rows
+            kind = f"{label}-{groups}"
+            plain = (*given, None, *of_norm[:2], None, None, 1e-3, False)
+            yield Sample("conv_norm_grad", kind, (*plain, True, True))
+            yield Sample("conv_norm_grad", f"{kind}-features", (*plain, True, False))
+            clipped = (*given, None, *of_norm, True)
+            yield Sample("conv_norm_grad", f"{kind}-relu", (*clipped, False, True))
+            added = (*given, normal(m, 6).relu(), *of_norm, True)
+            yield Sample("conv_norm_grad", f"{kind}-residual", (*added, True, True))
+
+
 def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sample]:
     """Yield samples of the primitives that are for inference and have no gradient."""
     rng = torch.Generator().manual_seed(seed)
@@ -195,6 +218,7 @@ def inference(dtype: torch.dtype = torch.float64, seed: int = 0) -> Iterator[Sam
         return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
 
     yield from (s for s in _octaves(normal) if s.op == "octave_conv_grad")
+    yield from _of_normed(normal)
     for label, (name, *geometry) in CASES.items():
         *book, n, m = pairs_of(name, *geometry)
         x, w = normal(n, 4), normal(len(book[2]) - 1, 2, 6)

@@ -16,6 +16,7 @@ OPS = {
     "conv_fused": conv.conv_fused,
     "conv_grad_weight": conv.conv_grad_weight,
     "conv_norm": conv_norm.conv_norm,
+    "conv_norm_grad": conv_norm.conv_norm_grad,
     "batch_norm": norm.batch_norm,
     "norm_grad": norm.norm_grad,
 }

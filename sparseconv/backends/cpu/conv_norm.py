@@ -1,9 +1,12 @@
-"""A convolution and the batch norm of its result, one behind the other."""
+"""A convolution and the batch norm of its result, one behind the other, and their gradients."""
 
+import torch
 from torch import Tensor
 
-from sparseconv.backends.cpu.conv import convolve
-from sparseconv.backends.cpu.norm import batch_norm
+from sparseconv import _native
+from sparseconv.backends.cpu.conv import conv_grad_weight, convolve
+from sparseconv.backends.cpu.norm import batch_norm, norm_grad
+from sparseconv.backends.reference.conv import accumulator
 
 
 def conv_norm(
@@ -25,6 +28,62 @@ def conv_norm(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # [M, D], [M, D], [D], [D]
     """Return `batch_norm` of what `conv` gives, that itself, and the statistics of its rows."""
     rulebook = in_rows, out_rows, segments
+    width, wide = weight.shape[-1], accumulator(features.dtype)
+    x, y = features.new_empty(num_out, width), features.new_empty(num_out, width)
+    mean, var = (features.new_empty(width, dtype=wide) for _ in range(2))
+    of_conv = features, weight, bias, *rulebook, by_row, groups
+    made = x, mean, var, y, torch.get_num_threads()
+    if _native.conv_norm_at_once(*of_conv, scale, shift, eps, residual, relu, *made):
+        return y, x, mean, var
+    del x, y, made
     x = convolve(features, weight, bias, rulebook, num_out, groups, by_row=by_row)
     y, mean, var = batch_norm(x, scale, shift, residual, eps, relu)
     return y, x, mean, var
+
+
+def conv_norm_grad(
+    grad: Tensor,  # [M, D]
+    features: Tensor,  # [N, C]
+    swapped: Tensor,  # [K, D / G, C]
+    in_rows: Tensor,  # [P] int32
+    out_rows: Tensor,  # [P] int32
+    segments: Tensor,  # [K + 1] int64
+    groups: int,
+    symmetric: bool,
+    by_row: Tensor | None,  # [M + P + 69] int64
+    x: Tensor,  # [M, D]
+    y: Tensor | None,  # [M, D]
+    mean: Tensor,  # [D]
+    var: Tensor,  # [D]
+    scale: Tensor | None,  # [D]
+    shift: Tensor | None,  # [D]
+    eps: float,
+    relu: bool,
+    of_features: bool,
+    of_weight: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of features, weight, scale, shift and residual, empty if not wanted."""
+    grad = grad.contiguous()
+    to_x, to_residual = x.new_empty(x.shape), x.new_empty(0 if y is None else x.shape)
+    to_scale, to_shift = (x.new_empty(mean.shape, dtype=mean.dtype) for _ in range(2))
+    to_features = features.new_empty(features.shape if of_features else 0)
+    shape = segments.shape[0] - 1, features.shape[1] // groups, x.shape[1]
+    to_weight = features.new_empty(shape if of_weight else 0, dtype=swapped.dtype)
+    of_norm = grad, x, y, mean, var, scale, shift, eps, relu, to_x, to_scale, to_shift, to_residual
+    of_conv = features, swapped, in_rows, out_rows, segments, by_row, groups, symmetric
+    wanted = to_features if of_features else None, to_weight if of_weight else None
+    if _native.conv_norm_grad_at_once(*of_norm, *of_conv, *wanted, torch.get_num_threads()):
+        return to_features, to_weight, to_scale, to_shift, to_residual
+    del of_norm, wanted, to_x
+    made = norm_grad(grad, x, y, mean, var, scale, shift, eps, relu, True)
+    to_x, to_scale, to_shift, to_residual = made
+    if of_features:
+        rows = (in_rows, out_rows) if symmetric else (out_rows, in_rows)
+        kind = {"mirrored": symmetric, "by_row": by_row if symmetric else None}
+        book, num_in = (*rows, segments), features.shape[0]
+        to_features = convolve(to_x, swapped, None, book, num_in, groups, **kind)
+    if of_weight:
+        unrounded = swapped.dtype != features.dtype
+        kind = groups, symmetric, False, unrounded, by_row
+        to_weight = conv_grad_weight(features, to_x, in_rows, out_rows, segments, *kind)
+    return to_features, to_weight, to_scale, to_shift, to_residual
