@@ -23,8 +23,8 @@ LEAST_ROUNDS = 3
 SHORTEST = 0.005
 SHORT_TRIES = 10
 LONGEST_SETTLING = 0.2
-# how long threads are watched at a time, the share of a core below which they sleep, and for how long
-# they are waited for
+# how long threads are watched at a time, the share of a core below which they sleep, and for how
+# long they are waited for, seconds
 WATCH, ASLEEP, LONGEST_REST = 0.01, 0.2, 1.0
 
 

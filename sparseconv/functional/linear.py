@@ -61,7 +61,7 @@ def linear(
     )
 
 
-# The one tap of the last few row counts, some 4 bytes a row: a net has as many as levels, and to make it
+# The one tap of the last few row counts, 4 bytes a row: a net has as many as levels, and to make it
 # takes as long as the kernel does for some hundred rows.
 _KEPT: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
 _MOST_KEPT, _MOST_ROWS = 8, 1 << 18

@@ -156,9 +156,9 @@ _conv_norm = define(
 
 _conv_norm_grad = define(
     "conv_norm_grad(Tensor grad, Tensor features, Tensor swapped, Tensor in_rows, Tensor out_rows, "
-    "Tensor segments, int groups, bool symmetric, Tensor? by_row, Tensor x, Tensor? y, Tensor mean, "
-    "Tensor var, Tensor? scale, Tensor? shift, float eps, bool relu, bool of_features, "
-    "bool of_weight) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "Tensor segments, int groups, bool symmetric, Tensor? by_row, Tensor x, Tensor? y, "
+    "Tensor mean, Tensor var, Tensor? scale, Tensor? shift, float eps, bool relu, "
+    "bool of_features, bool of_weight) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     reference=reference.conv_norm_grad,
     compiled=compiled("conv_norm", "conv_norm_grad"),
     fake=_fake_conv_norm_grad,

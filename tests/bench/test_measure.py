@@ -183,7 +183,7 @@ def test_who_lingers_is_waited_for(problem, monkeypatch, works, waited):
     ]
     measure(empty_row(problem), problem, "conv", peers, repeat=3, seconds=60)
     turns = [list(turn) for _, turn in itertools.groupby(order, key=lambda call: call[0])]
-    # compared once, tried once, then three rounds; who comes next finds it asleep, or has waited long
+    # compared once, tried once, then three rounds; who comes next finds it asleep, or has waited
     for mine, others in itertools.pairwise(turns[4:]):
         if mine[0][0] == "a":
             assert others[0][1] == pytest.approx(mine[-1][1] + waited, abs=0.03)

@@ -1,4 +1,4 @@
-"""A linear map of every row: what is kept of it between calls must not reach where it does not belong."""
+"""A linear map of every row, and what is kept of it between calls."""
 
 import pytest
 import torch

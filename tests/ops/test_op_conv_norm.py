@@ -1,4 +1,4 @@
-"""Gradients of a convolution and its norm: in one op, and of ops that can be differentiated again."""
+"""Gradients of a convolution and its norm: in one op, and of ops that have gradients themselves."""
 
 import pytest
 import torch
