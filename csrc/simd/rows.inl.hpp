@@ -19,7 +19,7 @@ struct Finish {
       if constexpr (sizeof(S) == sizeof(T))
         in_place<norm, add, relu>(sums + r * ld, with, to + r * ldt);
       else
-        rounded<norm, add, relu>(sums + r * ld, with, to + r * ldt, 0);
+        rounded<norm, add, relu>(sums + r * ld, with, to + r * ldt);
     }
   }
 
@@ -35,17 +35,22 @@ struct Finish {
       if constexpr (relu) sum = where_above(sum, sum);
       store(into + c, sum);
     }
-    rounded<norm, add, relu>(from, with, into, c);
+    for (; c < n; ++c) {
+      T sum = from[c];
+      if constexpr (norm) sum = (sum - mean[c]) * scale[c] + shift[c];
+      if constexpr (add) sum += with[c];
+      into[c] = relu && sum <= T(0) ? T(0) : sum;
+      KEEP_LOOP;
+    }
   }
 
   // Rounding is left to the compiler's vectoriser, which forgets RESTRICT of what it inlines.
   template <bool norm, bool add, bool relu>
-  APART void rounded(const T* RESTRICT from, const S* RESTRICT with, S* RESTRICT into,
-               std::int64_t begin) const {
+  APART void rounded(const T* RESTRICT from, const S* RESTRICT with, S* RESTRICT into) const {
     const T *RESTRICT const mean = this->mean, *RESTRICT const scale = this->scale,
                      *RESTRICT const shift = this->shift;
     const std::int64_t n = this->n;
-    for (std::int64_t c = begin; c < n; ++c) {
+    for (std::int64_t c = 0; c < n; ++c) {
       T sum = from[c];
       if constexpr (norm) sum = (sum - mean[c]) * scale[c] + shift[c];
       if constexpr (add) sum += widen(with[c]);

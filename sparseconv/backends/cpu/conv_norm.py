@@ -29,6 +29,7 @@ def conv_norm(
     """Return `batch_norm` of what `conv` gives, that itself, and the statistics of its rows."""
     rulebook = in_rows, out_rows, segments
     width, wide = weight.shape[-1], accumulator(features.dtype)
+    residual = None if residual is None else residual.contiguous()
     x, y = features.new_empty(num_out, width), features.new_empty(num_out, width)
     mean, var = (features.new_empty(width, dtype=wide) for _ in range(2))
     of_conv = features, weight, bias, *rulebook, by_row, groups
@@ -74,7 +75,8 @@ def conv_norm_grad(
     wanted = to_features if of_features else None, to_weight if of_weight else None
     if _native.conv_norm_grad_at_once(*of_norm, *of_conv, *wanted, torch.get_num_threads()):
         return to_features, to_weight, to_scale, to_shift, to_residual
-    del of_norm, wanted, to_x
+    del of_norm, wanted, to_x, to_residual
+    to_features, to_weight = features.new_empty(0), to_weight.new_empty(0)
     made = norm_grad(grad, x, y, mean, var, scale, shift, eps, relu, True)
     to_x, to_scale, to_shift, to_residual = made
     if of_features:
