@@ -74,7 +74,7 @@ struct Conv {
   }
 
   // Normalise sums from a row and a column on, add residuals, take the ReLU and round.
-  void finish(const T* sums, std::int64_t ld, std::int64_t row, std::int64_t rows, std::int64_t first,
+  void finish(T* sums, std::int64_t ld, std::int64_t row, std::int64_t rows, std::int64_t first,
               std::int64_t width, S* to, std::int64_t ldt) const {
     const bool normed = norm.mean != nullptr, lifts = residual.from != nullptr;
     const T* const mean = normed ? columns.data() + first : nullptr;

@@ -1,10 +1,29 @@
 // Loops over whole rows, left to the compiler's vectoriser.
 // Included inside the namespace of one instruction set, after convert.
 
-// What a loop over rows does to their sums is known when it is compiled.
+// Loops over a row of 16 bits are compiled apart, each by itself: inlined the compiler forgets RESTRICT, and
+// what does both takes longer where a row ends within a vector.
+template <bool norm, bool add, bool relu, class S, class T>
+static APART void finish_loop(T* RESTRICT sums, const T* RESTRICT mean, const T* RESTRICT scale,
+                              const T* RESTRICT shift, const S* RESTRICT other, std::int64_t n) {
+  for (std::int64_t c = 0; c < n; ++c) {
+    T v = sums[c];
+    if constexpr (norm) v = (v - mean[c]) * scale[c] + shift[c];
+    if constexpr (add) v += widen(other[c]);
+    if constexpr (relu) v = v <= T(0) ? T(0) : v;
+    sums[c] = v;
+  }
+}
+
+template <class S, class T>
+static APART void round_loop(const T* RESTRICT sums, S* RESTRICT to, std::int64_t n) {
+  narrow_row(sums, to, n);
+}
+
+// What is done to rows of sums is known when a loop over them is compiled.
 template <class S, class T>
 struct Finish {
-  const T* sums;
+  T* sums;
   std::int64_t ld;
   const T *mean, *scale, *shift;
   const S* other;
@@ -15,17 +34,22 @@ struct Finish {
   template <bool norm, bool add, bool relu>
   void run() const {
     for (std::int64_t r = 0; r < rows; ++r) {
+      T* from = sums + r * ld;
       const S* with = add ? other + r * ldo : nullptr;
-      if constexpr (sizeof(S) == sizeof(T))
-        in_place<norm, add, relu>(sums + r * ld, with, to + r * ldt);
-      else
-        rounded<norm, add, relu>(sums + r * ld, with, to + r * ldt);
+      S* into = to + r * ldt;
+      if constexpr (sizeof(S) == sizeof(T)) {
+        by_vectors<norm, add, relu>(from, with, into);
+      } else {
+        if constexpr (norm || add || relu)
+          finish_loop<norm, add, relu>(from, mean, scale, shift, with, n);
+        round_loop(from, into, n);
+      }
     }
   }
 
-  // Where the results may be the sums.
+  // The results may be the sums.
   template <bool norm, bool add, bool relu>
-  void in_place(const T* from, const S* with, S* into) const {
+  void by_vectors(const T* from, const S* with, S* into) const {
     constexpr std::int64_t v = lanes<T>;
     std::int64_t c = 0;
     for (; c + v <= n; c += v) {
@@ -44,21 +68,6 @@ struct Finish {
     }
   }
 
-  // Rounding is left to the compiler's vectoriser, which forgets RESTRICT of what it inlines.
-  template <bool norm, bool add, bool relu>
-  APART void rounded(const T* RESTRICT from, const S* RESTRICT with, S* RESTRICT into) const {
-    const T *RESTRICT const mean = this->mean, *RESTRICT const scale = this->scale,
-                     *RESTRICT const shift = this->shift;
-    const std::int64_t n = this->n;
-    for (std::int64_t c = 0; c < n; ++c) {
-      T sum = from[c];
-      if constexpr (norm) sum = (sum - mean[c]) * scale[c] + shift[c];
-      if constexpr (add) sum += widen(with[c]);
-      if constexpr (relu) sum = sum <= T(0) ? T(0) : sum;
-      narrow(sum, into[c]);
-    }
-  }
-
   template <bool norm, bool add>
   void run(bool relu) const {
     relu ? run<norm, add, true>() : run<norm, add, false>();
@@ -71,7 +80,7 @@ struct Finish {
 };
 
 template <class S, class T>
-static void finish_rows(const T* sums, std::int64_t ld, const T* mean, const T* scale,
+static void finish_rows(T* sums, std::int64_t ld, const T* mean, const T* scale,
                         const T* shift, const S* other, std::int64_t ldo, std::int64_t rows,
                         std::int64_t n, bool relu, S* to, std::int64_t ldt) {
   const Finish<S, T> all{sums, ld, mean, scale, shift, other, ldo, rows, n, to, ldt};

@@ -226,8 +226,9 @@ struct Loops {
                    std::int64_t ldb, std::int32_t* winner, std::int64_t ldw);
 
   // to[r] <- sums[r], (sums[r] - mean) scale + shift where these are not null, plus other[r] where that is
-  // not, then max(0, that) where relu is set, rounded; NaN stays. `to` may be the sums.
-  void (*finish_rows)(const T* sums, std::int64_t ld, const T* mean, const T* scale, const T* shift,
+  // not, then max(0, that) where relu is set, rounded; NaN stays. `to` may be the sums, which are of no use
+  // afterwards.
+  void (*finish_rows)(T* sums, std::int64_t ld, const T* mean, const T* scale, const T* shift,
                       const S* other, std::int64_t ldo, std::int64_t rows, std::int64_t n,
                       bool relu, S* to, std::int64_t ldt);
 

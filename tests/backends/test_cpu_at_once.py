@@ -108,6 +108,22 @@ def test_operands_in_another_layout_are_copied_or_walked_over(ran):
                 assert torch.equal(a, b), f"{name}: {kind}"
 
 
+def test_rows_that_lie_apart_do_not_make_a_convolution_run_twice(ran):
+    """A residual, or a gradient such as that of a concatenation, is copied first."""
+    samples_of = every(torch.float32)
+    for name, at in (
+        ("conv_norm submanifold-residual", 12),
+        ("conv_norm_grad submanifold-1", 0),
+    ):
+        op, args = samples_of[name]
+        apart = torch.stack([args[at], args[at]], -1)[..., 0]
+        expected = flat(OPS[op](*args))
+        ran.clear()
+        found = flat(OPS[op](*args[:at], apart, *args[at + 1 :]))
+        assert ran == [(f"{op}_at_once", True)], name
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)), name
+
+
 def test_operands_that_do_not_fit_are_refused():
     """One tensor after another of another dtype, device or dimension, or a column short."""
     refused = 0

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from sparseconv import _native
-from sparseconv.backends.cpu.conv import conv_grad_weight, convolve
+from sparseconv.backends.cpu.conv import conv, conv_grad_weight
 from sparseconv.backends.cpu.norm import batch_norm, norm_grad
+from sparseconv.backends.reference import conv_norm as reference
 from sparseconv.backends.reference.conv import accumulator
 
 
@@ -37,7 +38,8 @@ def conv_norm(
     if _native.conv_norm_at_once(*of_conv, scale, shift, eps, residual, relu, *made):
         return y, x, mean, var
     del x, y, made
-    x = convolve(features, weight, bias, rulebook, num_out, groups, by_row=by_row)
+    kind = groups, symmetric, False, by_row
+    x = conv(features, weight, bias, *rulebook, num_out, *kind)
     y, mean, var = batch_norm(x, scale, shift, residual, eps, relu)
     return y, x, mean, var
 
@@ -70,22 +72,26 @@ def conv_norm_grad(
     to_features = features.new_empty(features.shape if of_features else 0)
     shape = segments.shape[0] - 1, features.shape[1] // groups, x.shape[1]
     to_weight = features.new_empty(shape if of_weight else 0, dtype=swapped.dtype)
-    of_norm = grad, x, y, mean, var, scale, shift, eps, relu, to_x, to_scale, to_shift, to_residual
-    of_conv = features, swapped, in_rows, out_rows, segments, by_row, groups, symmetric
+    given = grad, x, y, mean, var, scale, shift, eps, relu
+    of_norm = *given, to_x, to_scale, to_shift, to_residual
+    rulebook = in_rows, out_rows, segments
+    of_conv = features, swapped, *rulebook, by_row, groups, symmetric
     wanted = to_features if of_features else None, to_weight if of_weight else None
     if _native.conv_norm_grad_at_once(*of_norm, *of_conv, *wanted, torch.get_num_threads()):
         return to_features, to_weight, to_scale, to_shift, to_residual
-    del of_norm, wanted, to_x, to_residual
-    to_features, to_weight = features.new_empty(0), to_weight.new_empty(0)
-    made = norm_grad(grad, x, y, mean, var, scale, shift, eps, relu, True)
-    to_x, to_scale, to_shift, to_residual = made
-    if of_features:
-        rows = (in_rows, out_rows) if symmetric else (out_rows, in_rows)
-        kind = {"mirrored": symmetric, "by_row": by_row if symmetric else None}
-        book, num_in = (*rows, segments), features.shape[0]
-        to_features = convolve(to_x, swapped, None, book, num_in, groups, **kind)
-    if of_weight:
-        unrounded = swapped.dtype != features.dtype
-        kind = groups, symmetric, False, unrounded, by_row
-        to_weight = conv_grad_weight(features, to_x, in_rows, out_rows, segments, *kind)
-    return to_features, to_weight, to_scale, to_shift, to_residual
+    del of_norm, wanted, to_x, to_residual, to_features, to_weight
+    return reference.conv_norm_grad(
+        grad,
+        features,
+        swapped,
+        *rulebook,
+        groups,
+        symmetric,
+        by_row,
+        *given[1:],
+        of_features,
+        of_weight,
+        conv=conv,
+        conv_grad_weight=conv_grad_weight,
+        norm_grad=norm_grad,
+    )

@@ -1,5 +1,7 @@
 """A convolution and the batch norm of its result in plain torch, and their gradients."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from sparseconv.backends.reference.conv import conv, conv_grad_weight
@@ -49,16 +51,23 @@ def conv_norm_grad(
     relu: bool,
     of_features: bool,
     of_weight: bool,
+    *,
+    conv: Callable = conv,
+    conv_grad_weight: Callable = conv_grad_weight,
+    norm_grad: Callable = norm_grad,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of features, weight, scale, shift and residual, empty if not wanted."""
+    """Return the gradients of features, weight, scale, shift and residual, empty if not wanted.
+
+    Another backend has its own convolution, weight gradient and norm's gradient to make them of.
+    """
     made = norm_grad(grad, x, y, mean, var, scale, shift, eps, relu, True)
     to_x, to_scale, to_shift, to_residual = made
     to_features, to_weight = features.new_empty(0), swapped.new_empty(0)
     if of_features:
         rows = (in_rows, out_rows) if symmetric else (out_rows, in_rows)
-        kind = groups, symmetric, symmetric
+        kind = groups, symmetric, symmetric, by_row if symmetric else None
         to_features = conv(to_x, swapped, None, *rows, segments, features.shape[0], *kind)
     if of_weight:
-        kind = groups, symmetric, False, swapped.dtype != features.dtype
+        kind = groups, symmetric, False, swapped.dtype != features.dtype, by_row
         to_weight = conv_grad_weight(features, to_x, in_rows, out_rows, segments, *kind)
     return to_features, to_weight, to_scale, to_shift, to_residual
